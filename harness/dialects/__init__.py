@@ -1,0 +1,1 @@
+"""The message languages, without sockets and clocks. Daemon and client share them."""

@@ -1,0 +1,388 @@
+"""
+The op dialect: one JSON object a text frame, its meaning in `op`.
+
+Both ends use this file: the reference daemon reads `Request`s and writes
+`Reply`s, the client the other way round. It knows no socket and no clock.
+
+The names are those of the second protocol generation of the daemon this project
+grew from (see docs/protocol.md); its faults are not kept: every error frame has
+an `op` and the `request_id` it answers, and a call must bring an id of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, Literal, Union
+
+import msgspec
+
+from harness.dialects.base import (
+    Answer,
+    Failure,
+    Incoming,
+    Junk,
+    Kind,
+    Progress,
+    Refusal,
+    Welcome,
+)
+
+__all__ = [
+    "CLOSE_GOING_AWAY",
+    "CLOSE_HELLO_TIMEOUT",
+    "CLOSE_INVALID_HELLO",
+    "CLOSE_MISSING_HELLO",
+    "CLOSE_OVERLOADED",
+    "CLOSE_PING_TIMEOUT",
+    "CLOSE_TOO_BIG",
+    "CLOSE_UNAUTHORIZED",
+    "CallTool",
+    "CallToolRes",
+    "Cancel",
+    "Cancelled",
+    "Error",
+    "Exai",
+    "Fault",
+    "FrameError",
+    "Health",
+    "HealthRes",
+    "Hello",
+    "HelloAck",
+    "ListTools",
+    "ListToolsRes",
+    "Output",
+    "Ping",
+    "Pong",
+    "ProgressFrame",
+    "Request",
+    "decode_request",
+    "encode",
+    "tool_name",
+    "usable_session_id",
+]
+
+CLOSE_GOING_AWAY: Final = 1001
+CLOSE_OVERLOADED: Final = 1008
+CLOSE_TOO_BIG: Final = 1009
+CLOSE_PING_TIMEOUT: Final = 1011
+CLOSE_INVALID_HELLO: Final = 4000
+CLOSE_MISSING_HELLO: Final = 4001
+CLOSE_HELLO_TIMEOUT: Final = 4002
+CLOSE_UNAUTHORIZED: Final = 4003
+
+
+class _Request(msgspec.Struct, frozen=True, tag_field="op", omit_defaults=True):
+    pass
+
+
+class Hello(_Request, tag="hello"):
+    """Who is there. The token counts only where the daemon was given one."""
+
+    token: str | None = None
+    session_id: str | None = None
+
+
+class CallTool(_Request, tag="call_tool"):
+    """
+    Run a tool.
+
+    `key` names the intention: a retry of the same call carries the same key under
+    another request id.
+    """
+
+    request_id: str
+    name: str
+    arguments: dict[str, Any] = {}
+    key: str | None = None
+
+
+class ListTools(_Request, tag="list_tools"):
+    """Which tools are there?"""
+
+    request_id: str | None = None
+
+
+class Ping(_Request, tag="ping"):
+    """Are you there? Answered beside running calls."""
+
+    request_id: str | None = None
+
+
+class Health(_Request, tag="health"):
+    """How are you?"""
+
+    request_id: str | None = None
+
+
+class Cancel(_Request, tag="cancel"):
+    """End the running call of that id."""
+
+    request_id: str
+
+
+Request = Union[Hello, CallTool, ListTools, Ping, Health, Cancel]
+
+
+class _Reply(msgspec.Struct, frozen=True, tag_field="op", omit_defaults=True):
+    pass
+
+
+class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The `error` of a frame."""
+
+    code: str
+    message: str
+    details: dict[str, Any] = {}
+
+
+class HelloAck(_Reply, tag="hello_ack"):
+    """Taken in or not; `error` is one word."""
+
+    ok: bool
+    session_id: str | None = None
+    promises: list[str] | None = None
+    clock: str | None = None
+    error: str | None = None
+
+
+class Output(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One part of a tool's result."""
+
+    type: Literal["text"]
+    text: str
+    metadata: dict[str, Any] = {}
+
+
+class CallToolRes(_Reply, tag="call_tool_res"):
+    """How a call ended. Stamps are nanoseconds of the clock named in `hello_ack`."""
+
+    request_id: str | None
+    ok: bool
+    outputs: list[Output] = []
+    error: Fault | None = None
+    received_ns: int | None = None
+    answered_ns: int | None = None
+
+
+class ListToolsRes(_Reply, tag="list_tools_res"):
+    """The tools, each with name, description and inputSchema."""
+
+    request_id: str | None
+    tools: list[dict[str, Any]]
+
+
+class Pong(_Reply, tag="pong"):
+    """Here. `timestamp` is seconds since 1970."""
+
+    request_id: str | None
+    timestamp: float
+
+
+class HealthRes(_Reply, tag="health_res"):
+    """Connections, sessions, running calls and counters."""
+
+    request_id: str | None
+    ok: bool
+    health: dict[str, Any]
+
+
+class Cancelled(_Reply, tag="cancelled"):
+    """Whether a call of that id was running, and now is not."""
+
+    request_id: str | None
+    ok: bool
+    error: Fault | None = None
+
+
+class ProgressFrame(_Reply, tag="progress"):
+    """A call is still running."""
+
+    request_id: str
+    progress: float
+    total: float | None = None
+    message: str = ""
+
+
+class Error(_Reply, tag="error"):
+    """A frame that could not be understood. The id is null where it had none to read."""
+
+    request_id: str | None
+    error: Fault
+
+
+Reply = Union[
+    HelloAck, CallToolRes, ListToolsRes, Pong, HealthRes, Cancelled, ProgressFrame, Error
+]
+
+
+class FrameError(Exception):
+    """
+    A frame that is no request.
+
+    Attributes:
+        kind: "json" (no JSON object), "op" (no op we know) or "shape" (wrong types).
+        op: The op it named, if any.
+        request_id: The id it named, if any: the reply must carry it.
+        message: What was found and expected, in one sentence.
+    """
+
+    def __init__(
+        self,
+        kind: Literal["json", "op", "shape"],
+        message: str,
+        *,
+        op: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.op = op
+        self.request_id = request_id
+
+
+encode = msgspec.json.Encoder().encode
+_decode_request = msgspec.json.Decoder(Request).decode
+_decode_reply = msgspec.json.Decoder(Reply).decode
+_OPS: Final = sorted(
+    str(shape.__struct_config__.tag) for shape in (Hello, CallTool, ListTools, Ping, Health, Cancel)
+)
+
+
+def decode_request(frame: bytes | str) -> Request:
+    """
+    Read a client's frame.
+
+    Raises:
+        FrameError: If it is no JSON object, names no known op, or has wrong types.
+    """
+    try:
+        return _decode_request(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _frame_error(frame, str(error)) from None
+
+
+def _frame_error(frame: bytes | str, message: str) -> FrameError:
+    """Find out how much of a bad frame can be read, so that the reply can name it."""
+    try:
+        value = msgspec.json.decode(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return FrameError("json", f"expected a JSON object, found no JSON: {message}")
+    if not isinstance(value, dict):
+        return FrameError("json", f"expected a JSON object, found {type(value).__name__}")
+    request_id = value.get("request_id")
+    request_id = request_id if isinstance(request_id, str) else None
+    op = value.get("op")
+    if op not in _OPS:
+        shown = "none" if op is None else msgspec.json.encode(op).decode()[:80]
+        return FrameError(
+            "op", f"expected op to be one of {', '.join(_OPS)}; found {shown}", request_id=request_id
+        )
+    return FrameError("shape", message, op=op, request_id=request_id)
+
+
+_SESSION_ID: Final = re.compile(r"[A-Za-z0-9_-]{3,64}")
+_SUFFIXES: Final = ("_EXAI-WS", "-EXAI-WS", "_EXAI_WS", "-EXAI_WS")
+
+
+def usable_session_id(text: str | None) -> bool:
+    """Whether a session id may be taken as given: 3 to 64 letters, digits, "-" or "_"."""
+    return (
+        text is not None
+        and _SESSION_ID.fullmatch(text) is not None
+        and text.strip("-_") != ""
+    )
+
+
+def tool_name(name: str) -> str:
+    """A tool's name without the one suffix that older clients append."""
+    for suffix in _SUFFIXES:
+        if name.endswith(suffix):
+            return name.removesuffix(suffix)
+    return name
+
+
+class Exai:
+    """The op dialect, seen from the client."""
+
+    name = "exai"
+
+    def hello(self, *, token: str | None, session_id: str | None) -> bytes:
+        """The first frame of a connection."""
+        return encode(Hello(token=token, session_id=session_id))
+
+    def call(
+        self, *, request_id: str, tool: str, arguments: dict[str, Any], key: str | None
+    ) -> bytes:
+        """Run a tool."""
+        return encode(CallTool(request_id=request_id, name=tool, arguments=arguments, key=key))
+
+    def ask(self, kind: Kind, request_id: str) -> bytes:
+        """Ask for tools, health or a pong, or cancel the call of that id."""
+        return encode(_QUESTIONS[kind](request_id))
+
+    def receive(self, frame: bytes | str) -> Incoming:
+        """What a frame of the daemon means. Never raises."""
+        try:
+            reply = _decode_reply(frame)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return Junk(why=str(error))
+        return _meaning(reply)
+
+
+_QUESTIONS: Final[dict[Kind, Any]] = {
+    "tools": ListTools,
+    "health": Health,
+    "pong": Ping,
+    "cancel": Cancel,
+}
+
+
+def _failure(fault: Fault | None) -> Failure | None:
+    if fault is None:
+        return None
+    return Failure(code=fault.code, message=fault.message, details=fault.details)
+
+
+def _meaning(reply: Reply) -> Incoming:
+    match reply:
+        case HelloAck(ok=True):
+            return Welcome(
+                session_id=reply.session_id or "",
+                promises=tuple(reply.promises or ()),
+                clock=reply.clock or "",
+            )
+        case HelloAck():
+            return Refusal(reason=reply.error or "refused without a word")
+        case CallToolRes():
+            return Answer(
+                kind="call",
+                request_id=reply.request_id,
+                value=reply.outputs,
+                failure=_failure(reply.error),
+                received_ns=reply.received_ns,
+                answered_ns=reply.answered_ns,
+            )
+        case ListToolsRes():
+            return Answer(kind="tools", request_id=reply.request_id, value=reply.tools)
+        case Pong():
+            return Answer(kind="pong", request_id=reply.request_id, value=reply.timestamp)
+        case HealthRes():
+            return Answer(kind="health", request_id=reply.request_id, value=reply.health)
+        case Cancelled():
+            return Answer(
+                kind="cancel",
+                request_id=reply.request_id,
+                value=reply.ok,
+                failure=_failure(reply.error),
+            )
+        case ProgressFrame():
+            return Progress(
+                request_id=reply.request_id,
+                progress=reply.progress,
+                total=reply.total,
+                message=reply.message,
+            )
+        case Error():
+            # An error frame may answer a request of any kind; the id tells which.
+            return Answer(kind="call", request_id=reply.request_id, failure=_failure(reply.error))

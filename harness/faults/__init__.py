@@ -1,0 +1,1 @@
+"""What can go wrong: one file a fault. A new file here is a new fault everywhere."""

@@ -1,0 +1,240 @@
+"""
+What faults share, and what they may act upon.
+
+A `Fault` is a value. A `Toxic` is a fault on the wire: it goes through the
+proxy's API, whichever proxy is there, and in our own proxy it also makes the
+`Pipe` that does the harm. All other faults act on the daemon's process or on the
+proxy's listener.
+
+No socket and no clock here: pipes are handed bytes with the time they arrived.
+
+Rule: a change of a chain loses no byte that a toxic did not mean to lose.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import Field, dataclass, field, fields
+from enum import Enum
+from typing import Any, ClassVar, Final, Literal, Protocol, Self
+
+from harness.clock import Draws
+from harness.errors import InvalidValue
+
+__all__ = ["EOF", "RESET", "End", "Fault", "Piece", "Pipe", "Stream", "Target", "Touch", "Toxic", "wire"]
+
+Stream = Literal["upstream", "downstream"]
+STREAMS: Final[tuple[Stream, ...]] = ("upstream", "downstream")
+
+
+class End(Enum):
+    """How a stream ends."""
+
+    EOF = "eof"
+    RESET = "reset"
+
+
+EOF: Final = End.EOF
+RESET: Final = End.RESET
+
+Piece = bytes | End
+"""What leaves a pipe: bytes, or the end."""
+
+
+class Target(Protocol):
+    """
+    What one injection may act upon. Its environment makes one for each `inject`.
+
+    Every method is bounded in time and raises `EnvironmentFailed` or `ProxyError`
+    where it could not do its part.
+    """
+
+    async def add_toxic(self, toxic: Toxic) -> None:
+        """Put this injection's toxic on the wire."""
+
+    async def remove_toxic(self) -> None:
+        """Take this injection's toxic off, and read back that it is gone."""
+
+    async def close_link(self) -> None:
+        """Refuse new connections and close the live ones."""
+
+    async def open_link(self) -> None:
+        """Accept connections again, and read back that it is so."""
+
+    async def pause_daemon(self) -> None:
+        """Freeze the daemon's processes."""
+
+    async def resume_daemon(self) -> None:
+        """Let them go on."""
+
+    async def kill_daemon(self) -> None:
+        """End the daemon's processes at once."""
+
+    async def stop_daemon(self, *, within_s: float) -> None:
+        """Ask the daemon to end; kill it after that many seconds."""
+
+    async def start_daemon(self) -> None:
+        """Start the daemon where it does not run, and wait until it answers hello."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault(ABC):
+    """A harm that can be put on and taken off."""
+
+    type: ClassVar[str]
+
+    @abstractmethod
+    async def inject(self, target: Target) -> None:
+        """Put it on."""
+
+    @abstractmethod
+    async def lift(self, target: Target) -> None:
+        """Take it off."""
+
+    def settings(self) -> dict[str, Any]:
+        """Its fields, for the history."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Touch:
+    """
+    What a pipe did to some bytes: the proxy's side of the evidence.
+
+    Attributes:
+        kind: `delayed`, `dropped`, `cut` (the stream ended here) or `reset`.
+        bytes: How many.
+    """
+
+    kind: Literal["delayed", "dropped", "cut", "reset"]
+    bytes: int
+
+
+class Pipe(ABC):
+    """
+    One toxic on one direction of one connection.
+
+    Bytes and the end go in with the time they arrived, in seconds; `advance` gives
+    out what is due. After an `End` came out, nothing more does.
+
+    Attributes:
+        touches: What happened since somebody last emptied this list.
+        held_bytes: How much it keeps back at the moment.
+        hold_limit_bytes: Above this it wants no more until something left.
+    """
+
+    hold_limit_bytes: ClassVar[int] = 64 * 1024
+
+    def __init__(self) -> None:
+        self.touches: list[Touch] = []
+        self.held_bytes = 0
+
+    @abstractmethod
+    def receive_data(self, data: bytes, now: float) -> None:
+        """Take bytes that arrived at `now`."""
+
+    @abstractmethod
+    def receive_eof(self, now: float) -> None:
+        """Take the end of the stream."""
+
+    @abstractmethod
+    def next_due(self) -> float | None:
+        """When `advance` will have something, None if not by waiting alone."""
+
+    @abstractmethod
+    def advance(self, now: float) -> list[Piece]:
+        """What is due at `now`, in order."""
+
+    @abstractmethod
+    def change(self, toxic: Any, now: float) -> None:
+        """Go on with other attributes; what is held obeys them from now on."""
+
+    @abstractmethod
+    def drain(self) -> list[Piece]:
+        """Give up everything that is held, in order: the toxic is being removed."""
+
+    @property
+    def full(self) -> bool:
+        """Whether it should be fed no more for now."""
+        return self.held_bytes >= self.hold_limit_bytes
+
+    def touch(self, kind: Literal["delayed", "dropped", "cut", "reset"], size: int) -> None:
+        """Note what was done to `size` bytes."""
+        self.touches.append(Touch(kind=kind, bytes=size))
+
+
+def wire(name: str, *, default: int = 0, at_least: int = 0) -> Any:
+    """
+    A field that Toxiproxy knows as the attribute `name`: a whole number.
+
+    Our fields carry their unit in the name, Toxiproxy's attributes do not.
+    """
+    return field(default=default, metadata={"wire": name, "at_least": at_least})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toxic(Fault):
+    """
+    A fault on one direction of the wire.
+
+    Args:
+        stream: "upstream" (client to daemon) or "downstream" (replies).
+        toxicity: The share of connections it affects, 0 to 1. In our proxy the draw
+            hangs on seed, toxic, connection and direction; Toxiproxy cannot be seeded.
+
+    Raises:
+        InvalidValue: If a value is out of range; all complaints at once.
+    """
+
+    stream: Stream = "downstream"
+    toxicity: float = 1.0
+
+    def __post_init__(self) -> None:
+        complaints = []
+        if self.stream not in STREAMS:
+            complaints.append(("stream", f'"{self.stream}" is not allowed; upstream or downstream'))
+        if isinstance(self.toxicity, bool) or not 0 <= self.toxicity <= 1:
+            complaints.append(("toxicity", f"{self.toxicity} is not allowed; 0 to 1"))
+        for spec in self.wire_fields():
+            value, least = getattr(self, spec.name), spec.metadata["at_least"]
+            # Toxiproxy keeps these as int64 and refuses fractions.
+            if type(value) is not int or not least <= value < 2**63:
+                complaints.append((spec.name, f"{value!r} is not allowed; a whole number, {least} or more"))
+        if complaints:
+            problems = "1 problem" if len(complaints) == 1 else f"{len(complaints)} problems"
+            raise InvalidValue(f"{self.type}: {problems}", complaints)
+
+    @classmethod
+    def wire_fields(cls) -> list[Field[Any]]:
+        """The fields that are Toxiproxy attributes, in wire order."""
+        return [f for f in fields(cls) if "wire" in f.metadata]
+
+    def attributes(self) -> dict[str, int]:
+        """The attributes as Toxiproxy's API wants them."""
+        return {f.metadata["wire"]: getattr(self, f.name) for f in self.wire_fields()}
+
+    @classmethod
+    def from_attributes(
+        cls, attributes: dict[str, int], *, stream: Stream, toxicity: float
+    ) -> Self:
+        """
+        Read what the API was sent. Absent attributes keep their default, unknown ones are ignored.
+
+        Raises:
+            InvalidValue: If a value is out of range.
+        """
+        known = {f.metadata["wire"]: f.name for f in cls.wire_fields()}
+        values: dict[str, Any] = {known[k]: v for k, v in attributes.items() if k in known}
+        return cls(stream=stream, toxicity=toxicity, **values)
+
+    @abstractmethod
+    def pipe(self, draws: Draws, now: float) -> Pipe:
+        """What does the harm on one direction of one connection, from `now` on."""
+
+    async def inject(self, target: Target) -> None:
+        """Add it to the proxy."""
+        await target.add_toxic(self)
+
+    async def lift(self, target: Target) -> None:
+        """Remove it from the proxy."""
+        await target.remove_toxic()

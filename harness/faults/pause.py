@@ -1,0 +1,29 @@
+"""The daemon freezes: its sockets live, nobody answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from harness.faults.base import Fault, Target
+
+__all__ = ["Pause"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pause(Fault):
+    """
+    Stop the daemon's processes without telling them (SIGSTOP), and let them go on when lifted.
+
+    The kernel goes on accepting connections and bytes for it.
+    """
+
+    type: ClassVar[str] = "pause"
+
+    async def inject(self, target: Target) -> None:
+        """Freeze it."""
+        await target.pause_daemon()
+
+    async def lift(self, target: Target) -> None:
+        """Let it go on."""
+        await target.resume_daemon()

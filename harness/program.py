@@ -1,0 +1,96 @@
+"""
+What every program of ours does alike: read arguments, log, say where it listens, run its loop.
+
+A usage error ends with 64, also where argparse would say 2: 2 is a verdict here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
+
+from harness.errors import EXIT_USAGE, HarnessError
+
+__all__ = ["Parser", "announce", "complain", "log_to_stderr", "port", "positive", "run", "stop_signal"]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser whose complaints say what to do next and exit with 64."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        # An abbreviation that works today is another option's name tomorrow.
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n  next  {self.prog} --help\n")
+
+
+def port(text: str) -> int:
+    """An argument that is a port, 0 to 65535."""
+    if not (text.isascii() and text.isdigit()) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a port; expected 0 to 65535')
+    return int(text)
+
+
+def positive(kind: Callable[[str], float]) -> Callable[[str], Any]:
+    """An argument that is a number of that kind, more than 0."""
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = 0
+        # NaN compares false, so it is refused here too.
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f'"{text}" is not allowed; expected a number above 0')
+        return value
+
+    return read
+
+
+def complain(program: str, error: HarnessError) -> None:
+    """Print an error as every program does: its class, its sentence, its rows."""
+    print(f"{program}: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def log_to_stderr(level: str = "INFO") -> None:
+    """Log to stderr, one line a record, values at the end."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level,
+        format="%(asctime)s.%(msecs)03d %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    # Frames, and so tokens, pass through these at lower levels.
+    for name in ("websockets", "picows", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def announce(url: str) -> None:
+    """Say on stdout, in one JSON line, where this program listens."""
+    print(json.dumps({"listening": url}), flush=True)
+
+
+def stop_signal() -> asyncio.Event:
+    """An event that is set when this process is asked to end (SIGTERM or SIGINT)."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def run(main: Coroutine[Any, Any, int]) -> int:
+    """Run a program's coroutine on uvloop where it exists, and return its exit code."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)

@@ -6,8 +6,6 @@ daemon and a proxy up, `harness.faults` holds the harms, `harness.client` speaks
 to the daemon. This module stays empty so that every program starts fast.
 """
 
-from typing import Final
-
 __all__ = ["__version__"]
 
-__version__: Final = "0.1.0"
+__version__ = "0.1.0"

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from functools import cache
 
-__all__ = ["Draws", "clock_id", "fresh_seed", "now", "now_ns", "stamp", "wall_ns"]
+__all__ = ["Draws", "clock_id", "fresh_id", "fresh_seed", "now", "now_ns", "stamp", "wall_ns"]
 
 now = time.monotonic
 """Seconds of the monotonic clock."""
@@ -53,6 +53,15 @@ def clock_id() -> str:
 def fresh_seed() -> int:
     """A root seed for a run that was given none; printed, so that it can be given next time."""
     return secrets.randbelow(1_000_000)
+
+
+def fresh_id() -> str:
+    """
+    Eight hex digits that nobody else was given.
+
+    Always eight, so that two runs put the same number of bytes on the wire.
+    """
+    return secrets.token_hex(4)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -24,6 +24,9 @@ from harness.records import read_lines, write_line
 __all__ = ["History", "Op", "OpType", "Recorder", "Silent"]
 
 OpType = Literal["invoke", "ok", "fail", "info"]
+
+# The last two are what garbage in a string, and brackets without end, come out as.
+_NO_OP: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Op(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -127,7 +130,7 @@ class History:
         """
         try:
             ops, torn = read_lines(data, Op)
-        except msgspec.DecodeError as error:
+        except _NO_OP as error:
             raise HistoryDamaged(
                 f"{where}: line {_bad_line(data)} is no op: {error}",
                 [("next", "the lines before it can still be read; nothing here was changed")],
@@ -161,6 +164,6 @@ def _bad_line(data: bytes) -> int:
         try:
             if line:
                 decoder.decode(line)
-        except msgspec.DecodeError:
+        except _NO_OP:
             return number
     return 0

@@ -23,10 +23,11 @@ __all__ = ["Parser", "announce", "complain", "log_to_stderr", "port", "positive"
 class Parser(argparse.ArgumentParser):
     """An argparse parser whose complaints say what to do next and exit with 64."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         # An abbreviation that works today is another option's name tomorrow.
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        options["allow_abbrev"] = False
+        super().__init__(**options)
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"{self.prog}: {message}\n  next  {self.prog} --help\n")

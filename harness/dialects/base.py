@@ -63,7 +63,7 @@ class Answer:
     The end of one request.
 
     Attributes:
-        kind: What was asked.
+        kind: What was asked; None where the daemon's error does not say.
         request_id: Which request; None where the daemon named none.
         value: What was asked for: outputs, tools, a health report.
         failure: The error instead of a value.
@@ -71,7 +71,7 @@ class Answer:
         answered_ns: When it was about to answer, on its own clock; None if unsaid.
     """
 
-    kind: Kind
+    kind: Kind | None
     request_id: str | None
     value: Any = None
     failure: Failure | None = None

@@ -12,7 +12,8 @@ an `op` and the `request_id` it answers, and a call must bring an id of its own.
 from __future__ import annotations
 
 import re
-from typing import Any, Final, Literal, Union
+from collections.abc import Callable
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -75,14 +76,14 @@ class _Request(msgspec.Struct, frozen=True, tag_field="op", omit_defaults=True):
     pass
 
 
-class Hello(_Request, tag="hello"):
+class Hello(_Request, frozen=True, tag="hello"):
     """Who is there. The token counts only where the daemon was given one."""
 
     token: str | None = None
     session_id: str | None = None
 
 
-class CallTool(_Request, tag="call_tool"):
+class CallTool(_Request, frozen=True, tag="call_tool"):
     """
     Run a tool.
 
@@ -96,31 +97,31 @@ class CallTool(_Request, tag="call_tool"):
     key: str | None = None
 
 
-class ListTools(_Request, tag="list_tools"):
+class ListTools(_Request, frozen=True, tag="list_tools"):
     """Which tools are there?"""
 
     request_id: str | None = None
 
 
-class Ping(_Request, tag="ping"):
+class Ping(_Request, frozen=True, tag="ping"):
     """Are you there? Answered beside running calls."""
 
     request_id: str | None = None
 
 
-class Health(_Request, tag="health"):
+class Health(_Request, frozen=True, tag="health"):
     """How are you?"""
 
     request_id: str | None = None
 
 
-class Cancel(_Request, tag="cancel"):
+class Cancel(_Request, frozen=True, tag="cancel"):
     """End the running call of that id."""
 
     request_id: str
 
 
-Request = Union[Hello, CallTool, ListTools, Ping, Health, Cancel]
+Request = Hello | CallTool | ListTools | Ping | Health | Cancel
 
 
 class _Reply(msgspec.Struct, frozen=True, tag_field="op", omit_defaults=True):
@@ -135,7 +136,7 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     details: dict[str, Any] = {}
 
 
-class HelloAck(_Reply, tag="hello_ack"):
+class HelloAck(_Reply, frozen=True, tag="hello_ack"):
     """Taken in or not; `error` is one word."""
 
     ok: bool
@@ -153,7 +154,7 @@ class Output(msgspec.Struct, frozen=True, omit_defaults=True):
     metadata: dict[str, Any] = {}
 
 
-class CallToolRes(_Reply, tag="call_tool_res"):
+class CallToolRes(_Reply, frozen=True, tag="call_tool_res"):
     """How a call ended. Stamps are nanoseconds of the clock named in `hello_ack`."""
 
     request_id: str | None
@@ -164,21 +165,21 @@ class CallToolRes(_Reply, tag="call_tool_res"):
     answered_ns: int | None = None
 
 
-class ListToolsRes(_Reply, tag="list_tools_res"):
+class ListToolsRes(_Reply, frozen=True, tag="list_tools_res"):
     """The tools, each with name, description and inputSchema."""
 
     request_id: str | None
     tools: list[dict[str, Any]]
 
 
-class Pong(_Reply, tag="pong"):
+class Pong(_Reply, frozen=True, tag="pong"):
     """Here. `timestamp` is seconds since 1970."""
 
     request_id: str | None
     timestamp: float
 
 
-class HealthRes(_Reply, tag="health_res"):
+class HealthRes(_Reply, frozen=True, tag="health_res"):
     """Connections, sessions, running calls and counters."""
 
     request_id: str | None
@@ -186,7 +187,7 @@ class HealthRes(_Reply, tag="health_res"):
     health: dict[str, Any]
 
 
-class Cancelled(_Reply, tag="cancelled"):
+class Cancelled(_Reply, frozen=True, tag="cancelled"):
     """Whether a call of that id was running, and now is not."""
 
     request_id: str | None
@@ -194,7 +195,7 @@ class Cancelled(_Reply, tag="cancelled"):
     error: Fault | None = None
 
 
-class ProgressFrame(_Reply, tag="progress"):
+class ProgressFrame(_Reply, frozen=True, tag="progress"):
     """A call is still running."""
 
     request_id: str
@@ -203,16 +204,14 @@ class ProgressFrame(_Reply, tag="progress"):
     message: str = ""
 
 
-class Error(_Reply, tag="error"):
+class Error(_Reply, frozen=True, tag="error"):
     """A frame that could not be understood. The id is null where it had none to read."""
 
     request_id: str | None
     error: Fault
 
 
-Reply = Union[
-    HelloAck, CallToolRes, ListToolsRes, Pong, HealthRes, Cancelled, ProgressFrame, Error
-]
+Reply = HelloAck | CallToolRes | ListToolsRes | Pong | HealthRes | Cancelled | ProgressFrame | Error
 
 
 class FrameError(Exception):
@@ -242,11 +241,15 @@ class FrameError(Exception):
 
 
 encode = msgspec.json.Encoder().encode
-_decode_request = msgspec.json.Decoder(Request).decode
-_decode_reply = msgspec.json.Decoder(Reply).decode
+_decode_request: Callable[[bytes | str], Request] = msgspec.json.Decoder(Request).decode
+_decode_reply: Callable[[bytes | str], Reply] = msgspec.json.Decoder(Reply).decode
 _OPS: Final = sorted(
     str(shape.__struct_config__.tag) for shape in (Hello, CallTool, ListTools, Ping, Health, Cancel)
 )
+
+
+# The last: JSON nested deeper than the decoder goes, which any peer can send.
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def decode_request(frame: bytes | str) -> Request:
@@ -258,7 +261,7 @@ def decode_request(frame: bytes | str) -> Request:
     """
     try:
         return _decode_request(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise _frame_error(frame, str(error)) from None
 
 
@@ -266,7 +269,7 @@ def _frame_error(frame: bytes | str, message: str) -> FrameError:
     """Find out how much of a bad frame can be read, so that the reply can name it."""
     try:
         value = msgspec.json.decode(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return FrameError("json", f"expected a JSON object, found no JSON: {message}")
     if not isinstance(value, dict):
         return FrameError("json", f"expected a JSON object, found {type(value).__name__}")
@@ -275,9 +278,8 @@ def _frame_error(frame: bytes | str, message: str) -> FrameError:
     op = value.get("op")
     if op not in _OPS:
         shown = "none" if op is None else msgspec.json.encode(op).decode()[:80]
-        return FrameError(
-            "op", f"expected op to be one of {', '.join(_OPS)}; found {shown}", request_id=request_id
-        )
+        message = f"expected op to be one of {', '.join(_OPS)}; found {shown}"
+        return FrameError("op", message, request_id=request_id)
     return FrameError("shape", message, op=op, request_id=request_id)
 
 
@@ -287,11 +289,7 @@ _SUFFIXES: Final = ("_EXAI-WS", "-EXAI-WS", "_EXAI_WS", "-EXAI_WS")
 
 def usable_session_id(text: str | None) -> bool:
     """Whether a session id may be taken as given: 3 to 64 letters, digits, "-" or "_"."""
-    return (
-        text is not None
-        and _SESSION_ID.fullmatch(text) is not None
-        and text.strip("-_") != ""
-    )
+    return text is not None and _SESSION_ID.fullmatch(text) is not None and text.strip("-_") != ""
 
 
 def tool_name(name: str) -> str:
@@ -325,7 +323,7 @@ class Exai:
         """What a frame of the daemon means. Never raises."""
         try:
             reply = _decode_reply(frame)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except _UNREADABLE as error:
             return Junk(why=str(error))
         return _meaning(reply)
 
@@ -338,9 +336,10 @@ _QUESTIONS: Final[dict[Kind, Any]] = {
 }
 
 
-def _failure(fault: Fault | None) -> Failure | None:
+def _failure(fault: Fault | None, *, ok: bool = True) -> Failure | None:
     if fault is None:
-        return None
+        # "Not ok" without an error proves nothing, least of all that the tool ran.
+        return None if ok else Failure(code="", message="the daemon gave no reason")
     return Failure(code=fault.code, message=fault.message, details=fault.details)
 
 
@@ -359,7 +358,7 @@ def _meaning(reply: Reply) -> Incoming:
                 kind="call",
                 request_id=reply.request_id,
                 value=reply.outputs,
-                failure=_failure(reply.error),
+                failure=_failure(reply.error, ok=reply.ok),
                 received_ns=reply.received_ns,
                 answered_ns=reply.answered_ns,
             )
@@ -385,4 +384,4 @@ def _meaning(reply: Reply) -> Incoming:
             )
         case Error():
             # An error frame may answer a request of any kind; the id tells which.
-            return Answer(kind="call", request_id=reply.request_id, failure=_failure(reply.error))
+            return Answer(kind=None, request_id=reply.request_id, failure=_failure(reply.error))

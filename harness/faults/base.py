@@ -193,8 +193,8 @@ class Toxic(Fault):
         complaints = []
         if self.stream not in STREAMS:
             complaints.append(("stream", f'"{self.stream}" is not allowed; upstream or downstream'))
-        if isinstance(self.toxicity, bool) or not 0 <= self.toxicity <= 1:
-            complaints.append(("toxicity", f"{self.toxicity} is not allowed; 0 to 1"))
+        if type(self.toxicity) not in (int, float) or not 0 <= self.toxicity <= 1:
+            complaints.append(("toxicity", f"{self.toxicity!r} is not allowed; 0 to 1"))
         for spec in self.wire_fields():
             value, least = getattr(self, spec.name), spec.metadata["at_least"]
             # Toxiproxy keeps these as int64 and refuses fractions.

@@ -50,11 +50,15 @@ class _Fuse(Pipe):
         self._fired = False
 
     def receive_data(self, data: bytes, now: float) -> None:
+        if self._fired:
+            self.touch("dropped", len(data))
+            return
         self._hold(data, now)
         self.held_bytes += len(data)
 
     def receive_eof(self, now: float) -> None:
-        self._hold(EOF, now)
+        if not self._fired:
+            self._hold(EOF, now)
 
     def _hold(self, piece: Piece, now: float) -> None:
         if self._lit is None:

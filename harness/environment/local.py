@@ -1,0 +1,376 @@
+"""
+Daemon and proxy as processes of this machine; no Docker needed.
+
+Ready means a completed hello on the daemon's *own* address: a proxy accepts for a
+dead daemon too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import platform
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from harness.address import Address
+from harness.client.session import Session
+from harness.clock import clock_id, now, stamp
+from harness.daemons.base import Daemon
+from harness.environment.base import Environment, put_away
+from harness.environment.processes import Program, Reaper, ending
+from harness.environment.reaper import end_all
+from harness.errors import ConnectFailed, ProgramExited, ProxyError, StartTimeout
+from harness.history import Recorder, Silent
+from harness.proxy.control import Control
+from harness.proxy.ports import Reservation
+
+__all__ = ["PROXY_COMMAND", "LocalStack", "open_local"]
+
+PROXY_COMMAND: Final = (sys.executable, "-m", "harness", "proxy")
+"""The command of our own proxy, without its options."""
+
+_HOST: Final = "127.0.0.1"
+_POLL_S = 0.02
+_PROXY_START_TIMEOUT_S = 10.0
+_DAEMON_STOP_S = 2.0
+_PROXY_STOP_S = 1.0
+_START_ATTEMPTS = 3
+
+
+class LocalStack:
+    """
+    A daemon and our proxy, each a process, on ports the system chose.
+
+    The ports stay reserved while nobody listens, so a restarted daemon has its old one.
+
+    Args:
+        daemon: Whom to start.
+        directory: Where logs and effects go; None keeps them only while it runs.
+        recorder: Where starts and ends are noted.
+        seed: Root seed of the proxy's draws.
+        proxy_command: What to start as the proxy, without its options.
+    """
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        *,
+        directory: Path | None = None,
+        recorder: Recorder | None = None,
+        seed: int = 0,
+        proxy_command: Sequence[str] = PROXY_COMMAND,
+    ) -> None:
+        self.daemon = daemon
+        self.recorder: Recorder = Silent() if recorder is None else recorder
+        self.run_id = f"{stamp()}-{secrets.token_hex(6)}"
+        self.seed = seed
+        self._keep = directory is not None
+        self._directory = directory
+        self._proxy_command = list(proxy_command)
+        self._reservations: dict[str, Reservation] = {}
+
+    @property
+    def directory(self) -> Path:
+        """Where logs and effects go."""
+        assert self._directory is not None
+        return self._directory
+
+    @property
+    def daemon_address(self) -> Address:
+        """The daemon's own address."""
+        return self._reservations["daemon"].address
+
+    @property
+    def effects_file(self) -> Path:
+        """Where the daemon's effects go."""
+        return self.directory / "effects.jsonl"
+
+    @property
+    def daemon_program(self) -> Program:
+        """The daemon's process."""
+        return self._daemon_program
+
+    async def __aenter__(self) -> Self:
+        """Start both and wait until both answer. Where that fails, nothing is left."""
+        # First of all, so that there is no moment without somebody to clean up.
+        self._reaper = Reaper(self.run_id)
+        try:
+            if self._directory is None:
+                self._directory = Path(tempfile.mkdtemp(prefix="harness-"))
+                self._reaper.remove(self._directory)
+            self._directory.mkdir(parents=True, exist_ok=True)
+            await self._start_both()
+        except BaseException as error:
+            await self._close(error)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End both, bounded in time, and look that nothing is left."""
+        await self._close(error)
+
+    async def _start_both(self) -> None:
+        proxy = self._reserve("proxy")
+        self._proxy_program = Program(
+            "proxy",
+            [*self._proxy_command, "--port", str(proxy.port), "--seed", str(self.seed)],
+            variables={},
+            run_id=self.run_id,
+            log=self.directory / "proxy.log",
+        )
+        self.control = Control(f"http://{proxy}")
+        self._daemon_program = self._new_daemon()
+        self._proxy_program.start()
+        self._daemon_program.start()
+        await self._proxy_ready()
+        await self._daemon_ready_or_retried()
+
+    def _reserve(self, name: str) -> Address:
+        if name in self._reservations:
+            self._reservations.pop(name).close()
+        self._reservations[name] = Reservation(_HOST)
+        return self._reservations[name].address
+
+    def _new_daemon(self) -> Program:
+        """The daemon's program on a port of its own, not yet started."""
+        address = self._reserve("daemon")
+        effects = str(self.effects_file.resolve())
+        return Program(
+            "daemon",
+            self.daemon.command(host=address.host, port=address.port, effects=effects),
+            variables=self.daemon.variables(),
+            run_id=self.run_id,
+            log=self.directory / "daemon.log",
+        )
+
+    async def _daemon_ready_or_retried(self) -> None:
+        """
+        Wait for the daemon; where it ended at once, try another port without keeping it.
+
+        A daemon that does not set SO_REUSEADDR cannot bind a port we keep.
+        """
+        for attempt in range(1, _START_ATTEMPTS + 1):
+            try:
+                return await self._daemon_ready()
+            except ProgramExited:
+                log = self._daemon_program.tail().lower()
+                if attempt == _START_ATTEMPTS or "address already in use" not in log:
+                    raise
+            self._daemon_program = self._new_daemon()
+            self._reservations["daemon"].close()
+            self._daemon_program.start()
+
+    async def _proxy_ready(self) -> None:
+        """Wait until our own child answers; whoever else listens there is not it."""
+        deadline = now() + _PROXY_START_TIMEOUT_S
+        while True:
+            try:
+                about = await self.control.about()
+            except ProxyError as error:
+                found = error.headline
+            else:
+                if about.pid == self._proxy_program.pid:
+                    break
+                found = f"process {about.pid} answers instead of {self._proxy_program.pid}"
+            if self._proxy_program.exit_code is not None:
+                raise self._exited(self._proxy_program, self.control.url)
+            if now() >= deadline:
+                raise StartTimeout(
+                    f"the proxy did not answer within {_PROXY_START_TIMEOUT_S:g} s",
+                    [
+                        ("address", self.control.url),
+                        ("last try", found),
+                        ("log tail", self._proxy_program.tail()),
+                        ("next", f"{self._proxy_program.log} has the rest"),
+                    ],
+                )
+            await asyncio.sleep(_POLL_S)
+        self._note(self._proxy_program, "started")
+
+    async def _daemon_ready(self) -> None:
+        """
+        Wait until the daemon answers hello on its own address.
+
+        Raises:
+            ProgramExited: If it ends instead.
+            ConnectFailed: If it answers, and refuses our token.
+            StartTimeout: If it does not in time.
+        """
+        started = now()
+        deadline = started + self.daemon.start_timeout_s
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                async with self._probe(deadline - now()):
+                    break
+            except ConnectFailed as error:
+                if error.kind == "unauthorized":
+                    raise
+                found, seen = error.headline, now()
+            if self._daemon_program.exit_code is not None:
+                raise self._exited(self._daemon_program, str(self.daemon_address))
+            if now() >= deadline:
+                raise StartTimeout(
+                    f'daemon "{self.daemon.type}" did not answer hello within '
+                    f"{self.daemon.start_timeout_s:g} s",
+                    [
+                        ("address", f"{self.daemon_address} (process {self._daemon_program.pid}"
+                                    f" {ending(self._daemon_program.exit_code)})"),
+                        ("last try", f"{found}, {now() - seen:.1f} s ago, number {tries}"),
+                        ("command", " ".join(self._daemon_program.command)),
+                        ("log tail", self._daemon_program.tail()),
+                        ("next", f"{self._daemon_program.log} has the rest"),
+                    ],
+                )
+            await asyncio.sleep(_POLL_S)
+        self._note(self._daemon_program, "started", ready_ms=round((now() - started) * 1000, 1))
+
+    def _probe(self, within_s: float) -> Session:
+        return Session(
+            f"ws://{self.daemon_address}{self.daemon.path}",
+            dialect=self.daemon.dialect,
+            process="probe",
+            token=self.daemon.token,
+            headers=self.daemon.headers,
+            subprotocols=self.daemon.subprotocols,
+            open_timeout_s=max(0.05, within_s),
+        )
+
+    def _exited(self, program: Program, address: str) -> ProgramExited:
+        return ProgramExited(
+            f"the {program.name} {ending(program.exit_code)} before it was ready",
+            [
+                ("address", address),
+                ("command", " ".join(program.command)),
+                ("log tail", program.tail()),
+                ("next", f"run the command by hand; {program.log} has the rest"),
+            ],
+        )
+
+    async def pause_daemon(self) -> None:
+        """Freeze the daemon's processes."""
+        self._daemon_program.freeze()
+        self._note(self._daemon_program, "paused")
+
+    async def resume_daemon(self) -> None:
+        """Let them go on, where they are frozen."""
+        if self._daemon_program.thaw():
+            self._note(self._daemon_program, "resumed")
+
+    async def kill_daemon(self) -> None:
+        """End them at once."""
+        await self._daemon_program.kill()
+        self._note(self._daemon_program, "ended")
+
+    async def stop_daemon(self, *, within_s: float) -> None:
+        """Ask them to end, and kill them after that many seconds."""
+        await self._daemon_program.stop(within_s=within_s)
+        self._note(self._daemon_program, "ended")
+
+    async def start_daemon(self) -> None:
+        """Start the daemon on its old port where it does not run, and wait for its hello."""
+        if self._daemon_program.exit_code is not None:
+            self._daemon_program.start()
+            await self._daemon_ready()
+
+    async def _close(self, error: BaseException | None) -> None:
+        """Everything that was started is ended; each step, whatever the others did."""
+        await put_away(error, self._end_programs(), self._look_that_nothing_is_left())
+
+    async def _end_programs(self) -> None:
+        programs = [
+            (getattr(self, "_daemon_program", None), _DAEMON_STOP_S),
+            (getattr(self, "_proxy_program", None), _PROXY_STOP_S),
+        ]
+        running = [(p, bound) for p, bound in programs if p is not None and p.started]
+        unexpected = [p for p, _ in running if p.exit_code is not None]
+        await asyncio.gather(*(program.stop(within_s=bound) for program, bound in running))
+        for program, _ in running:
+            self._note(program, "ended", early=program in unexpected)
+
+    async def _look_that_nothing_is_left(self) -> None:
+        for reservation in self._reservations.values():
+            reservation.close()
+        while end_all(self.run_id):
+            await asyncio.sleep(0.005)
+        if not self._keep and self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+        self._reaper.dismiss()
+
+    def _note(self, program: Program, what: str, **more: Any) -> None:
+        value: dict[str, Any] = {"pid": program.pid}
+        if what == "ended":
+            value["how"] = ending(program.exit_code)
+        self.recorder.record(process=program.name, type="info", f=what, value=value | more)
+
+    def describe(self) -> dict[str, Any]:
+        """What environment.json says of it. No secret is in it."""
+        return {
+            "backend": "local",
+            "proxy": "embedded",
+            "run_id": self.run_id,
+            "seed": self.seed,
+            "clock": clock_id(),
+            "daemon": {
+                "type": self.daemon.type,
+                "command": self._daemon_program.command,
+                "address": str(self.daemon_address),
+            },
+            "proxy_command": self._proxy_program.command,
+            "python": platform.python_version(),
+            "system": platform.platform(),
+            "versions": {name: _version(name) for name in _PACKAGES},
+        }
+
+
+_PACKAGES: Final = ("ws-harness", "websockets", "picows", "uvloop", "h11", "msgspec")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+@contextlib.asynccontextmanager
+async def open_local(
+    daemon: Daemon,
+    *,
+    directory: Path | None = None,
+    recorder: Recorder | None = None,
+    seed: int = 0,
+    proxy_command: Sequence[str] = PROXY_COMMAND,
+) -> AsyncIterator[Environment]:
+    """
+    A daemon and a proxy before it, both its own; ended when the block is left.
+
+    Args:
+        daemon: Whom to start.
+        directory: Where logs and effects are kept; None keeps them only meanwhile.
+        recorder: Where ops go.
+        seed: Root seed of the proxy's draws.
+        proxy_command: What to start as the proxy.
+
+    Raises:
+        EnvironmentFailed: If daemon or proxy does not become ready; nothing is left then.
+    """
+    stack = LocalStack(
+        daemon, directory=directory, recorder=recorder, seed=seed, proxy_command=proxy_command
+    )
+    async with stack, Environment(stack) as environment:
+        yield environment

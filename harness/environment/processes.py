@@ -1,0 +1,215 @@
+"""
+Programs of an environment: started, watched, frozen, ended, each with its log.
+
+Plain `subprocess` objects: nothing here belongs to an event loop. Waiting is
+polling with a bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from harness.clock import now
+from harness.environment.reaper import PROGRAM, RUN_ID, carriers
+from harness.errors import EnvironmentFailed
+
+__all__ = ["Program", "Reaper", "ending"]
+
+_POLL_S = 0.005
+
+
+def ending(code: int | None) -> str:
+    """An exit code in words."""
+    if code is None:
+        return "runs"
+    if code < 0:
+        return f"ended by {signal.Signals(-code).name} (signal {-code})"
+    return f"exited with {code}"
+
+
+class Program:
+    """
+    One program of a run, started as often as needed.
+
+    Args:
+        name: "daemon" or "proxy"; its processes carry it beside the run id.
+        command: The command and its arguments.
+        variables: Environment variables on top of the harness's own.
+        run_id: The run.
+        log: The file that its output is appended to.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        variables: Mapping[str, str],
+        run_id: str,
+        log: Path,
+    ) -> None:
+        self.name = name
+        self.command = list(command)
+        self.log = log
+        self.run_id = run_id
+        self._variables = {**os.environ, **variables, RUN_ID: run_id, PROGRAM: name}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._frozen = False
+
+    @property
+    def pid(self) -> int:
+        """Its newest process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """How its newest process ended, None while it runs; negative for a signal."""
+        assert self._process is not None
+        return self._process.poll()
+
+    @property
+    def started(self) -> bool:
+        """Whether it was ever started."""
+        return self._process is not None
+
+    def start(self) -> None:
+        """
+        Start it, in a session of its own, so that Ctrl-C reaches the harness only.
+
+        Raises:
+            EnvironmentFailed: If the command cannot be executed.
+        """
+        try:
+            with self.log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    self.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=self._variables,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise EnvironmentFailed(
+                f"the {self.name}'s command cannot be started: {error.strerror or error}",
+                [
+                    ("command", " ".join(self.command)),
+                    ("next", "see that it exists on this machine and may be executed"),
+                ],
+            ) from None
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to every process of it, those it forked included."""
+        assert self._process is not None
+        pids = carriers(self.run_id, self.name)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        if not pids and self._process.poll() is None:
+            # Where other processes' environments are not shown: its process group.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+    def freeze(self) -> None:
+        """Stop it without telling it (SIGSTOP)."""
+        self.send(signal.SIGSTOP)
+        self._frozen = True
+
+    def thaw(self) -> bool:
+        """Let it go on. Returns whether it was frozen."""
+        was, self._frozen = self._frozen, False
+        if was:
+            self.send(signal.SIGCONT)
+        return was
+
+    async def ended(self, *, within_s: float) -> bool:
+        """Wait until all of it is gone. Returns False where it is not in time."""
+        deadline = now() + within_s
+        while self.exit_code is None or carriers(self.run_id, self.name):
+            if now() >= deadline:
+                return False
+            await asyncio.sleep(_POLL_S)
+        return True
+
+    async def stop(self, *, within_s: float) -> None:
+        """
+        Ask it to end, and kill it where it does not in time.
+
+        Raises:
+            EnvironmentFailed: If it outlives even that.
+        """
+        if not self.started:
+            return
+        self.send(signal.SIGTERM)
+        # A frozen process hears it only once it goes on.
+        self.thaw()
+        if not await self.ended(within_s=within_s):
+            await self.kill()
+
+    async def kill(self) -> None:
+        """
+        Kill every process of it and wait until they are gone.
+
+        Raises:
+            EnvironmentFailed: If one is still there after 5 s.
+        """
+        deadline = now() + 5.0
+        while now() < deadline:
+            # Again and again: it may be forking while it is killed.
+            self.send(signal.SIGKILL)
+            if await self.ended(within_s=0.1):
+                return
+        raise EnvironmentFailed(
+            f"the {self.name} outlived SIGKILL for 5 s",
+            [("processes", ", ".join(map(str, carriers(self.run_id, self.name))))],
+        )
+
+    def tail(self, lines: int = 12) -> str:
+        """The last lines of its log."""
+        try:
+            text = self.log.read_text("utf-8", "replace")
+        except FileNotFoundError:
+            text = ""
+        return "\n".join(text.splitlines()[-lines:]) or "(empty)"
+
+
+class Reaper:
+    """The process that puts things away where the harness cannot; see `reaper`."""
+
+    def __init__(self, run_id: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "harness.environment.reaper", run_id],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def remove(self, path: Path) -> None:
+        """Have a directory removed, too."""
+        self._tell(f"remove {path}")
+
+    def dismiss(self) -> None:
+        """Everything was put away: let it go."""
+        self._tell("done")
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(f"{line}\n".encode())
+            self._process.stdin.flush()

@@ -1,0 +1,135 @@
+"""
+What the daemon asks of a WebSocket library, and what it is told by one.
+
+The seam hands over whole messages. Below it: the upgrade, framing, fragments,
+UTF-8, the size limit, pongs to the peer's pings and the closing handshake.
+Above it: every rule of the protocol, keepalive included, so that it is the same
+on all transports.
+
+Rule: nothing here blocks or awaits. `Wire.send` takes the bytes at once; a handler
+that sees `buffered` above `HIGH_WATER` pauses reading until it is told `writable`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+__all__ = [
+    "CLOSE_WITHIN_S",
+    "HIGH_WATER",
+    "LOW_WATER",
+    "Cause",
+    "Handler",
+    "Listen",
+    "ListenOptions",
+    "Listener",
+    "Wire",
+    "library_log",
+]
+
+HIGH_WATER: Final = 256 * 1024
+LOW_WATER: Final = 64 * 1024
+"""Bytes of unsent output above which a peer counts as slow, and below which it no longer does."""
+
+CLOSE_WITHIN_S: Final = 1.0
+"""How long a peer has to complete a closing handshake before its connection is aborted."""
+
+Cause = Literal["reset", "eof", "closed"]
+"""
+How a connection ended: by the peer's RST, by its FIN without a close frame, or after
+a close frame (or abort) of either side.
+"""
+
+
+class Wire(Protocol):
+    """One open connection, seen from the daemon."""
+
+    def send(self, data: bytes) -> None:
+        """Send one text message. Dropped without a word once the connection is closing."""
+
+    def ping(self) -> None:
+        """Send a ping; `Handler.pong` tells of the answer."""
+
+    def close(self, code: int, reason: str, *, within_s: float) -> None:
+        """
+        Start the closing handshake, behind what was sent before.
+
+        After `within_s` seconds the connection is aborted, whatever the peer does.
+        """
+
+    def abort(self) -> None:
+        """End the connection at once; unsent bytes are lost."""
+
+    def buffered(self) -> int:
+        """Bytes taken by `send` that the kernel has not taken yet."""
+
+    def pause_reading(self) -> None:
+        """Take no more from the peer. What was read already may still be handed over."""
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading`."""
+
+
+class Handler(Protocol):
+    """The daemon's end of one connection. `opened` comes first, `lost` last, each once."""
+
+    def opened(self, wire: Wire) -> None:
+        """The upgrade is done."""
+
+    def message(self, frame: bytes | str) -> None:
+        """A whole message, text or binary; text is valid UTF-8."""
+
+    def pong(self) -> None:
+        """The peer answered a ping."""
+
+    def writable(self) -> None:
+        """`buffered` was above `HIGH_WATER` and is now below `LOW_WATER`."""
+
+    def lost(self, cause: Cause) -> None:
+        """The connection is gone."""
+
+
+class Listener(Protocol):
+    """A listening server."""
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+
+    def stop(self) -> None:
+        """Accept no more connections; open ones stay."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListenOptions:
+    """
+    Where to listen, and what to bear from a peer.
+
+    Attributes:
+        host: A host name or address of this machine.
+        port: 0 lets the system choose.
+        max_bytes: The largest message, over all its fragments.
+        upgrade_timeout_s: How long a peer may take over its HTTP request.
+    """
+
+    host: str
+    port: int
+    max_bytes: int
+    upgrade_timeout_s: float
+
+
+Listen = Callable[[Callable[[], Handler], ListenOptions], Awaitable[Listener]]
+
+
+def library_log() -> logging.Logger:
+    """
+    A logger for a WebSocket library that cannot reach DEBUG, however logging is set up.
+
+    The libraries log frames and requests there, and so tokens.
+    """
+    log = logging.getLogger("harness.refdaemon.wire")
+    log.setLevel(logging.ERROR)
+    return log

@@ -1,0 +1,245 @@
+"""
+The default transport: picows, whose core hands over frames.
+
+Joined here: fragments to messages, and the answers to all frames of one read to
+one write, since the write is what a small message costs.
+
+picows itself answers a frame it cannot parse or that is too large (1002, 1009) and
+disconnects 10 ms later, without telling its listener; `ping` bounds that disconnect
+where the peer takes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
+
+from harness.refdaemon.transport.base import (
+    CLOSE_WITHIN_S,
+    HIGH_WATER,
+    LOW_WATER,
+    Cause,
+    Handler,
+    Listener,
+    ListenOptions,
+    library_log,
+)
+
+__all__ = ["listen"]
+
+_TEXT: Final = WSMsgType.TEXT
+_BINARY: Final = WSMsgType.BINARY
+_CONTINUATION: Final = WSMsgType.CONTINUATION
+_CLOSE: Final = WSMsgType.CLOSE
+_TCP_CLOSE: Final = 7
+_READ_BUFFER_BYTES: Final = 4096
+
+
+class _Wire(WSListener):
+    """One connection: picows' listener below, `Wire` above."""
+
+    def __init__(self, handler: Handler, max_bytes: int) -> None:
+        self._handler = handler
+        self._max_bytes = max_bytes
+        # A message whose last fragment is not here yet.
+        self._parts: bytearray | None = None
+        self._parts_are_text = False
+        # Answers to frames of the read under way.
+        self._joining = False
+        self._joined: list[bytes] = []
+        self._joined_bytes = 0
+        self._closing = False
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._transport = transport
+        self._socket = transport.underlying_transport
+        self._socket.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
+        self._handler.opened(self)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        last = frame.last_in_buffer
+        if not last:
+            self._joining = True
+        try:
+            self._take(frame)
+        finally:
+            if last and self._joining:
+                self._joining = False
+                self._flush()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._handler.lost(self._cause())
+
+    def pause_writing(self) -> None:
+        # The handler finds out by `buffered`.
+        pass
+
+    def resume_writing(self) -> None:
+        self._handler.writable()
+
+    def send(self, data: bytes) -> None:
+        if self._joining:
+            self._joined.append(data)
+            self._joined_bytes += len(data)
+        else:
+            self._transport.send(_TEXT, data)
+
+    def ping(self) -> None:
+        if self._transport.is_close_frame_sent and not self._closing:
+            self.abort()
+        else:
+            self._transport.send_ping()
+
+    def close(self, code: int, reason: str, *, within_s: float) -> None:
+        if self._closing or self._transport.is_disconnected:
+            return
+        self._flush()
+        self._closing = True
+        # The annotation says enum; the extension takes any integer.
+        self._transport.send_close(code, reason.encode())  # type: ignore[arg-type]
+        # The peer's close frame cannot be seen while reading is paused.
+        self._socket.resume_reading()
+        self._deadline = asyncio.get_running_loop().call_later(within_s, self.abort)
+
+    def abort(self) -> None:
+        self._closing = True
+        self._socket.abort()
+
+    def buffered(self) -> int:
+        return self._joined_bytes + self._socket.get_write_buffer_size()
+
+    def pause_reading(self) -> None:
+        self._socket.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._socket.resume_reading()
+
+    def _take(self, frame: WSFrame) -> None:
+        kind = frame.msg_type
+        if self._closing and kind is not _CLOSE:
+            return
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self.close(1002, "reserved bit set without an extension", within_s=CLOSE_WITHIN_S)
+        elif kind is _TEXT or kind is _BINARY:
+            if self._parts is not None:
+                self.close(1002, "a message began inside another", within_s=CLOSE_WITHIN_S)
+            elif frame.fin:
+                self._deliver(frame.get_payload_as_bytes(), is_text=kind is _TEXT)
+            else:
+                self._parts = bytearray(frame.get_payload_as_bytes())
+                self._parts_are_text = kind is _TEXT
+        elif kind is _CONTINUATION:
+            self._continue(frame)
+        else:
+            self._control(kind, frame.get_payload_as_bytes())
+
+    def _deliver(self, message: bytes, *, is_text: bool) -> None:
+        if is_text and not message.isascii() and not _is_utf8(message):
+            self.close(1007, "a text message is not UTF-8", within_s=CLOSE_WITHIN_S)
+        else:
+            self._handler.message(message)
+
+    def _continue(self, frame: WSFrame) -> None:
+        if self._parts is None:
+            self.close(1002, "a continuation of no message", within_s=CLOSE_WITHIN_S)
+            return
+        self._parts += frame.get_payload_as_bytes()
+        if len(self._parts) > self._max_bytes:
+            self.close(1009, f"message above {self._max_bytes} bytes", within_s=CLOSE_WITHIN_S)
+        elif frame.fin:
+            message, self._parts = bytes(self._parts), None
+            self._deliver(message, is_text=self._parts_are_text)
+
+    def _control(self, kind: WSMsgType, payload: bytes) -> None:
+        if kind is WSMsgType.PING:
+            self._transport.send_pong(payload)
+        elif kind is WSMsgType.PONG:
+            self._handler.pong()
+        elif kind is _CLOSE:
+            # An empty close frame has no code to give back; 0 is not one.
+            code = int.from_bytes(payload[:2], "big") or 1000
+            self.close(code, "", within_s=CLOSE_WITHIN_S)
+            self._transport.disconnect()
+
+    def _flush(self) -> None:
+        if not self._joined:
+            return
+        frames, self._joined, self._joined_bytes = self._joined, [], 0
+        # These bytes go past picows, so it cannot keep them from following a close frame.
+        if not (self._transport.is_close_frame_sent or self._transport.is_disconnected):
+            self._socket.write(b"".join(part for data in frames for part in _framed(data)))
+            # Joined bytes that left at once never were in the transport's own buffer,
+            # so it will not tell that they are gone.
+            if self._socket.get_write_buffer_size() <= HIGH_WATER:
+                self._handler.writable()
+
+    def _cause(self) -> Cause:
+        """Ask the kernel: picows hands on no exception."""
+        if self._closing or self._transport.close_handshake is not None:
+            return "closed"
+        if not hasattr(socket, "TCP_INFO"):
+            return "eof"
+        connection = self._socket.get_extra_info("socket")
+        state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        return "reset" if state == _TCP_CLOSE else "eof"
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _framed(data: bytes) -> tuple[bytes, bytes]:
+    """A whole text frame of a server: its header and its payload."""
+    size = len(data)
+    if size < 126:
+        return bytes((0x81, size)), data
+    if size < 1 << 16:
+        return b"\x81\x7e" + size.to_bytes(2, "big"), data
+    return b"\x81\x7f" + size.to_bytes(8, "big"), data
+
+
+class _Listener:
+    def __init__(self, server: asyncio.Server) -> None:
+        self._server = server
+        self.port: int = server.sockets[0].getsockname()[1]
+
+    def stop(self) -> None:
+        self._server.close()
+
+
+async def listen(new_handler: Callable[[], Handler], options: ListenOptions) -> Listener:
+    """
+    Serve WebSocket connections with picows.
+
+    Raises:
+        OSError: If it cannot listen there.
+    """
+
+    def new_wire(_request: WSUpgradeRequest) -> WSListener:
+        return _Wire(new_handler(), options.max_bytes)
+
+    server = await ws_create_server(
+        new_wire,
+        options.host,
+        options.port,
+        websocket_handshake_timeout=options.upgrade_timeout_s,
+        logger_name=library_log(),
+        # A pong picows sends by itself is a frame this listener does not see, and the
+        # last frame of a read is what ends a joined write.
+        enable_auto_pong=False,
+        max_frame_size=options.max_bytes,
+        read_buffer_init_size=_READ_BUFFER_BYTES,
+        backlog=1024,
+    )
+    return _Listener(server)

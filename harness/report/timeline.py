@@ -1,0 +1,281 @@
+"""
+A history as a picture of text: when, what, and on which side of the wire it was seen.
+
+Pure: a history in, a text out. Within one clock the rows stand in the order of
+their stamps. A record under another clock stands where the harness received it,
+without a time, for across clocks stamps order nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any, Final, Literal
+
+from harness.history import History, Op
+from harness.records import Effect
+
+__all__ = ["timeline"]
+
+LEAST_WIDTH: Final = 72
+
+Lane = Literal["client", "proxy", "daemon"]
+_LANES: Final[tuple[Lane, ...]] = ("client", "proxy", "daemon")
+# Of rows that look alike between two faults, so many stay at the start and at the end.
+_FIRST, _LAST = 2, 1
+_ENDINGS: Final = {"reset": "RST", "eof": "FIN", "lost": "lost"}
+_ARROWS: Final = {"upstream": "▶", "downstream": "◀"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """
+    One line of the picture.
+
+    `alike` is what it has in common with the rows it may be folded with, None if it stays.
+    `call` names the call it belongs to.
+    """
+
+    at_ns: int
+    timed: bool
+    what: str = ""
+    lane: Lane | None = None
+    cell: str = ""
+    arrow: Literal["", "right", "left"] = ""
+    alike: tuple[str, ...] | None = None
+    call: tuple[str, str] | None = None
+    is_call: bool = False
+    harmed: bool = False
+
+
+def timeline(
+    history: History,
+    *,
+    width: int = 100,
+    effects: Sequence[Effect] = (),
+    keys: Collection[str] = (),
+    fold: bool = True,
+) -> str:
+    """
+    Draw a history.
+
+    Args:
+        history: What to draw.
+        width: No line is longer than so many characters, 72 at least.
+        effects: The daemon's effect log, where it is to be drawn too.
+        keys: Calls with these keys are never folded; nor are those with a second attempt.
+        fold: Put one line for many that look alike.
+    """
+    if not history.ops:
+        return "  the history is empty"
+    rows = _rows(history, effects, _notable(history, effects) | set(keys))
+    width = max(width, LEAST_WIDTH)
+    start_ns = min(row.at_ns for row in rows)
+    lines = [_header(width)]
+    lines += [_line(row, start_ns, width) for row in (_folded(rows) if fold else rows)]
+    if history.torn:
+        lines.append(_cut(f"  the last line is torn: {len(history.torn)} bytes of it", width))
+    return "\n".join(lines)
+
+
+def _notable(history: History, effects: Sequence[Effect]) -> set[str]:
+    """The keys that somebody tried again or ran again."""
+    keys = [op.key for op in history.ops if op.key is not None and (op.attempt or 1) > 1]
+    executed = Counter(effect.key for effect in effects)
+    return {*keys, *(key for key, times in executed.items() if times > 1)}
+
+
+def _rows(history: History, effects: Sequence[Effect], notable: set[str]) -> list[_Row]:
+    clock = history.ops[0].clock
+    several = len({op.process for op in history.ops if op.f == "call"}) > 1
+    rows: list[_Row] = []
+    received_ns = history.ops[0].time_ns
+    faults: set[str] = set()
+    phase: str | None = None
+    for op in history.ops:
+        if op.clock == clock:
+            received_ns = op.time_ns
+        if op.phase != phase and op.phase is not None:
+            phase = op.phase
+            rows.append(_Row(at_ns=received_ns, timed=False, what=f"[{phase}]"))
+        _follow(faults, op)
+        row = _row(op, received_ns, timed=op.clock == clock, several=several)
+        loud = row.alike is None or op.key in notable
+        rows.append(replace(row, alike=None if loud else row.alike, harmed=bool(faults)))
+    rows += _executions(effects, clock, received_ns, notable)
+    return sorted(rows, key=lambda row: row.at_ns)
+
+
+def _follow(faults: set[str], op: Op) -> None:
+    """Keep account of the faults that are in place."""
+    if op.process == "nemesis":
+        name = str(_value(op).get("name", op.f))
+        if op.f == "heal" and op.type == "ok":
+            faults.discard(name)
+        elif op.f != "heal" and op.type != "invoke":
+            faults.add(name)
+
+
+def _value(op: Op) -> dict[str, Any]:
+    return op.value if isinstance(op.value, dict) else {}
+
+
+def _row(op: Op, at_ns: int, *, timed: bool, several: bool) -> _Row:
+    bare = _Row(at_ns=at_ns, timed=timed, alike=(op.process, op.f, op.type, op.error or ""))
+    value = _value(op)
+    if op.process == "nemesis":
+        return replace(bare, what=_fault(op, value), alike=None)
+    if op.process == "proxy":
+        return replace(bare, lane="proxy", cell=_proxy(op, value))
+    if op.process == "daemon":
+        cell = f"executed {op.key}" if op.f in ("effect", "executed") else _words(op, value)
+        return replace(bare, lane="daemon", cell=cell)
+    if op.process == "run":
+        return replace(bare, what=_words(op, value), alike=None)
+    who = f"{op.process} " if several else ""
+    if op.f == "call":
+        return _call(op, value, bare, who)
+    if op.type == "invoke":
+        return replace(bare, what=f"{who}{op.f}", lane="client", arrow="right")
+    if op.f == "close":
+        return replace(bare, what=f"{who}close", lane="client", cell=f"✗ {_ending(value)}")
+    good = op.type == "ok"
+    what = f"{who}{op.f} {op.type}" + ("" if op.error is None else f" {op.error}")
+    cell = "" if good or op.type == "info" else "✗"
+    return replace(bare, what=what, lane="client", cell=cell, arrow="left" if good else "")
+
+
+def _call(op: Op, value: dict[str, Any], bare: _Row, who: str) -> _Row:
+    request_id = str(value.get("request_id", ""))
+    name = f"key={op.key}" if op.key not in (None, request_id) else request_id
+    again = f" attempt {op.attempt}" if (op.attempt or 1) > 1 else ""
+    row = replace(bare, lane="client", call=(op.process, request_id))
+    if op.type == "invoke":
+        what = f"{who}call {value.get('tool', '')} {name}{again}"
+        return replace(row, what=what, arrow="right", is_call=True)
+    took = f" {value['elapsed_ms']:.1f} ms" if "elapsed_ms" in value else ""
+    what = f"{who}{op.type}{took} {op.error or ''}".rstrip() + f" {name}{again}"
+    if op.type == "ok":
+        return replace(row, what=what, arrow="left")
+    return replace(row, what=what, cell=f"✗ {_ending(value) or op.error}")
+
+
+def _ending(value: dict[str, Any]) -> str:
+    ending = value.get("ending") or {}
+    kind = ending.get("kind", "")
+    return f"closed {ending.get('code', '')}" if kind == "closed" else _ENDINGS.get(kind, kind)
+
+
+def _fault(op: Op, value: dict[str, Any]) -> str:
+    name = str(value.get("name", op.f))
+    if op.f == "heal":
+        return f"▼ {name} lifted" if op.type == "ok" else f"▼ {name}: {op.error}"
+    if op.error is not None:
+        return f"▲ {name}: {op.error}"
+    said = ", ".join(f"{k} {v}" for k, v in value.items() if k != "name")
+    state = "is put on" if op.type == "invoke" else "in place"
+    return f"▲ {name} {state}" + (f": {said}" if said and op.type != "invoke" else "")
+
+
+def _proxy(op: Op, value: dict[str, Any]) -> str:
+    arrow = _ARROWS.get(str(value.get("stream")), "")
+    size = f"{value['bytes']} bytes" if "bytes" in value else ""
+    about = value.get("toxic") or value.get("detail") or value.get("how") or ""
+    return " ".join(str(part) for part in (arrow, op.f, size, about) if part)
+
+
+def _words(op: Op, value: dict[str, Any]) -> str:
+    said = " ".join(f"{k} {v}" for k, v in value.items())
+    return " ".join(part for part in (op.f, op.error or "", said) if part)
+
+
+def _executions(
+    effects: Sequence[Effect], clock: str, last_ns: int, notable: set[str]
+) -> Iterator[_Row]:
+    seen: set[str] = set()
+    for effect in effects:
+        again = " (again)" if effect.key in seen else ""
+        seen.add(effect.key)
+        same = effect.clock == clock
+        yield _Row(
+            at_ns=effect.time_ns if same else last_ns,
+            timed=same,
+            lane="daemon",
+            cell=f"executed {effect.key}{again}",
+            alike=None if effect.key in notable else ("daemon", "executed"),
+        )
+
+
+def _folded(rows: list[_Row]) -> list[_Row]:
+    stays = [row.alike is None for row in rows]
+    groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+    stretch = 0
+    for index, row in enumerate(rows):
+        if row.alike is None and row.lane is None:
+            # A fault or a phase: what looks alike before and after it is not the same.
+            stretch += 1
+        elif row.alike is not None:
+            groups.setdefault((stretch, row.alike), []).append(index)
+    for members in groups.values():
+        # One line in place of one line would save nothing.
+        few = len(members) <= _FIRST + _LAST + 1
+        for index in members if few else [*members[:_FIRST], *members[-_LAST:]]:
+            stays[index] = True
+    ended_badly = {row.call for row, kept in zip(rows, stays, strict=True) if kept and row.cell}
+    shown = [
+        kept or (row.is_call and row.call in ended_badly)
+        for row, kept in zip(rows, stays, strict=True)
+    ]
+    folded: list[_Row] = []
+    for kept, group in groupby(zip(rows, shown, strict=True), key=lambda pair: pair[1]):
+        members_of = [row for row, _ in group]
+        folded += members_of if kept else [_summary(members_of)]
+    return folded
+
+
+def _summary(rows: list[_Row]) -> _Row:
+    calls = sum(row.is_call for row in rows)
+    rest = sum(row.lane != "client" for row in rows)
+    parts = [
+        f"{number} {word}{'s' if number != 1 else ''}"
+        for number, word in ((calls, "call"), (rest, "event"))
+        if number
+    ]
+    what = ", ".join(parts) or f"{len(rows)} answers"
+    harmed = any(row.harmed for row in rows)
+    return _Row(at_ns=rows[0].at_ns, timed=False, what=f"... {what}", harmed=harmed)
+
+
+def _columns(width: int) -> tuple[int, int]:
+    """The widths of the text and of each lane, past the twelve for time and fault mark."""
+    text = (width - 12) * 2 // 5
+    return text, (width - 12 - text) // 3
+
+
+def _header(width: int) -> str:
+    text, lane = _columns(width)
+    names = "".join(name.ljust(lane) for name in _LANES)
+    return ("  timeline (ms after start)".ljust(12 + text) + names).rstrip()
+
+
+def _line(row: _Row, start_ns: int, width: int) -> str:
+    text, lane = _columns(width)
+    at = f"{(row.at_ns - start_ns) / 1e6:9.1f}" if row.timed else " " * 9
+    mark = "▌" if row.harmed else " "
+    if row.lane is None:
+        return _cut(f"{at} {mark} {row.what}", width).rstrip()
+    cells = ["", "", ""]
+    # The last lane runs to the end of the line, the others end before the next begins.
+    room = lane - 1 if row.lane != "daemon" else width - 12 - text - 2 * lane
+    dashes = "─" * (lane - 3)
+    arrow = {"right": f"{dashes}▶", "left": f"◀{dashes}"}.get(row.arrow, row.cell)
+    cells[_LANES.index(row.lane)] = _cut(arrow, room)
+    lanes = "".join(cell.ljust(lane) for cell in cells)
+    return f"{at} {mark} {_cut(row.what, text - 1).ljust(text)}{lanes}".rstrip()
+
+
+def _cut(text: str, room: int) -> str:
+    flat = " ".join(text.splitlines())
+    return flat if len(flat) <= room else f"{flat[: room - 1]}…"

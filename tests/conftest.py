@@ -1,0 +1,37 @@
+"""What all tiers share: the option that makes one toxic inert and expects its tests to fail."""
+
+from __future__ import annotations
+
+import pytest
+from tests import sabotage
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--inert",
+        metavar="TOXIC",
+        choices=sorted(sabotage.toxics()),
+        help="make this toxic do nothing, run only its tests, and expect each of them to fail",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if inert := config.getoption("--inert"):
+        sabotage.sabotage(f"inert:{inert}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    inert = config.getoption("--inert")
+    if inert is None:
+        return
+    chosen = [item for item in items if inert in _toxics(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
+    for item in items:
+        # Strict: a test that passes although its toxic does nothing is a failure.
+        reason = f"{inert} does nothing"
+        item.add_marker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason))
+
+
+def _toxics(item: pytest.Item) -> list[str]:
+    return [name for marker in item.iter_markers("toxic") for name in marker.args]

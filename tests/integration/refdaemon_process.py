@@ -1,0 +1,252 @@
+"""
+The reference daemon as a real process, and peers to speak to it: a proper client and a raw one.
+
+Every wait is bounded by `PATIENCE_S`. `UNIT_S` is the one unit short time-outs are made of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from harness.clock import now
+from harness.records import Effect, read_lines
+
+UNIT_S = 0.25
+PATIENCE_S = 10.0
+TOKEN = "sesame-4711-öffne"
+
+on_both_transports = pytest.mark.parametrize("transport", ["picows", "websockets"])
+
+TEXT, BINARY, CLOSE, PING, PONG, CONTINUATION = 1, 2, 8, 9, 10, 0
+
+
+class Peer:
+    """A client of the daemon that speaks its dialect by hand."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    async def send(self, **frame: Any) -> None:
+        await self.connection.send(json.dumps(frame))
+
+    async def receive(self) -> dict[str, Any]:
+        async with asyncio.timeout(PATIENCE_S):
+            frame: dict[str, Any] = json.loads(await self.connection.recv())
+        return frame
+
+    async def ask(self, **frame: Any) -> dict[str, Any]:
+        await self.send(**frame)
+        return await self.receive()
+
+    async def call(self, request_id: str, tool: str, **arguments: Any) -> dict[str, Any]:
+        return await self.ask(
+            op="call_tool", request_id=request_id, name=tool, arguments=arguments
+        )
+
+    async def health(self) -> dict[str, Any]:
+        report: dict[str, Any] = (await self.ask(op="health", request_id="h"))["health"]
+        return report
+
+    async def health_when(self, key: str, value: int) -> dict[str, Any]:
+        """The first report in which a figure has a value; the daemon is asked until it has."""
+        deadline = now() + PATIENCE_S
+        while now() < deadline:
+            report = await self.health()
+            if {**report, **report["counters"]}[key] == value:
+                return report
+        pytest.fail(f"{key} was not {value} within {PATIENCE_S:g} s; last: {report}")
+
+    async def close_code(self) -> int:
+        """How the daemon closes this connection, past whatever it still sends."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    await self.connection.recv()
+        except ConnectionClosed as error:
+            return -1 if error.rcvd is None else error.rcvd.code
+
+
+class RawPeer:
+    """A client that has upgraded its connection and then writes frames as it likes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, opcode: int, payload: bytes, *, fin: bool = True, first_bits: int = 0) -> None:
+        self.writer.write(masked(opcode, payload, fin=fin, first_bits=first_bits))
+
+    async def receive(self) -> tuple[int, bytes]:
+        """The next frame: its opcode and payload."""
+        async with asyncio.timeout(PATIENCE_S):
+            first, size = await self.reader.readexactly(2)
+            if size == 126:
+                (size,) = struct.unpack("!H", await self.reader.readexactly(2))
+            elif size == 127:
+                (size,) = struct.unpack("!Q", await self.reader.readexactly(8))
+            return first & 0x0F, await self.reader.readexactly(size)
+
+    async def close_code(self) -> int:
+        """The code of the close frame, past whatever comes before it."""
+        while True:
+            opcode, payload = await self.receive()
+            if opcode == CLOSE:
+                return int.from_bytes(payload[:2], "big")
+
+    def reset(self) -> None:
+        """End with RST."""
+        connection = self.writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+
+def masked(opcode: int, payload: bytes, *, fin: bool = True, first_bits: int = 0) -> bytes:
+    """A client's frame, masked with zeros."""
+    head = bytes([(0x80 if fin else 0) | first_bits | opcode])
+    size = len(payload)
+    if size < 126:
+        head += bytes([0x80 | size])
+    elif size < 1 << 16:
+        head += b"\xfe" + struct.pack("!H", size)
+    else:
+        head += b"\xff" + struct.pack("!Q", size)
+    return head + bytes(4) + payload
+
+
+class Daemon:
+    """A running daemon."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, log: Path, effects: Path, url: str
+    ) -> None:
+        self.process = process
+        self.log = log
+        self.effects_file = effects
+        self.url = url
+        self.port = int(url.rpartition(":")[2])
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Peer]:
+        """A peer that has not said hello."""
+        async with connect(
+            self.url, compression=None, ping_interval=None, proxy=None, max_size=None
+        ) as connection:
+            yield Peer(connection)
+
+    @asynccontextmanager
+    async def peer(self, **hello: Any) -> AsyncIterator[Peer]:
+        """A peer that was welcomed."""
+        async with self.connected() as peer:
+            ack = await peer.ask(**{"op": "hello", "token": TOKEN, **hello})
+            assert ack["ok"], ack
+            yield peer
+
+    @asynccontextmanager
+    async def raw(
+        self, *, hello: bool = True, receive_bytes: int | None = None
+    ) -> AsyncIterator[RawPeer]:
+        """A raw peer, welcomed or only upgraded, perhaps with a small receive buffer."""
+        connection = socket.socket()
+        if receive_bytes is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self.port))
+        reader, writer = await asyncio.open_connection(sock=connection, limit=4096)
+        try:
+            writer.write(
+                b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            )
+            async with asyncio.timeout(PATIENCE_S):
+                answer = await reader.readuntil(b"\r\n\r\n")
+            assert b" 101 " in answer, answer
+            peer = RawPeer(reader, writer)
+            if hello:
+                peer.send(TEXT, json.dumps({"op": "hello", "token": TOKEN}).encode())
+                assert b'"ok":true' in (await peer.receive())[1]
+            yield peer
+        finally:
+            writer.transport.abort()
+
+    async def ended(self) -> int:
+        """Wait for the daemon's end; its exit code."""
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.process.wait()
+
+    async def stop(self) -> int:
+        """Ask the daemon to end; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return await self.ended()
+
+    def effects(self) -> list[Effect]:
+        """Every effect on file; a torn line fails."""
+        records, tail = read_lines(self.effects_file.read_bytes(), Effect)
+        assert tail == b""
+        return records
+
+
+def environment(token: str | None) -> dict[str, str]:
+    """The environment of a daemon with that token."""
+    rest = {name: value for name, value in os.environ.items() if name != "EXAI_WS_TOKEN"}
+    return rest if token is None else {**rest, "EXAI_WS_TOKEN": token}
+
+
+@asynccontextmanager
+async def started(
+    folder: Path,
+    *arguments: str,
+    transport: str = "picows",
+    token: str | None = TOKEN,
+    before: tuple[str, ...] = (),
+) -> AsyncIterator[Daemon]:
+    """A daemon of one's own with an effect log, killed at the end if it still runs."""
+    log, effects = folder / "daemon.log", folder / "effects.jsonl"
+    command = [*before, sys.executable, "-m", "harness.refdaemon", "--port", "0"]
+    command += ["--transport", transport, "--effects", str(effects), *arguments]
+    with log.open("wb") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, stderr=stderr, env=environment(token)
+        )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            line = await process.stdout.readline()
+        assert line, log.read_text()
+        yield Daemon(process, log, effects, json.loads(line)["listening"])
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def ran(*arguments: str, token: str | None = None) -> tuple[int, str]:
+    """Run a daemon that is expected to end by itself; its exit code and what it said."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "harness.refdaemon", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=environment(token),
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode is not None
+    return process.returncode, said.decode()

@@ -1,0 +1,300 @@
+"""The reference daemon's calls: tools, side by side, cancelled, reported on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.clock import now_ns
+from tests.integration.refdaemon_process import TEXT, masked, on_both_transports, started
+
+pytestmark = on_both_transports
+
+_LONG_MS = 600_000
+
+
+def _text(reply: dict[str, Any]) -> str:
+    assert reply["ok"], reply
+    (output,) = reply["outputs"]
+    text: str = output["text"]
+    return text
+
+
+async def test_list_tools_describes_every_tool(tmp_path: Path, transport: str) -> None:
+    """
+    Each tool comes with a description and a schema that names its required arguments.
+    """
+    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+        reply = await peer.ask(op="list_tools", request_id="7")
+
+    assert (reply["op"], reply["request_id"]) == ("list_tools_res", "7")
+    assert {tool["name"]: tool["inputSchema"]["required"] for tool in reply["tools"]} == {
+        "echo": ["text"],
+        "sleep": ["ms"],
+        "counter": ["name"],
+        "fail": ["message"],
+    }
+    assert all(tool["description"] for tool in reply["tools"])
+
+
+async def test_echo_says_the_text_back(tmp_path: Path, transport: str) -> None:
+    """
+    The answer carries the text and the two stamps, in the order of what happened.
+    """
+    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+        before = now_ns()
+        reply = await peer.call("1", "echo", text="grüß dich\n")
+        after = now_ns()
+
+    assert _text(reply) == "grüß dich\n"
+    assert (reply["op"], reply["request_id"]) == ("call_tool_res", "1")
+    assert before <= reply["received_ns"] <= reply["answered_ns"] <= after
+
+
+async def test_counter_counts_across_connections(tmp_path: Path, transport: str) -> None:
+    """
+    A counter keeps its total by name, for all sessions of the daemon.
+    """
+    async with started(tmp_path, transport=transport) as daemon:
+        async with daemon.peer() as peer:
+            assert _text(await peer.call("1", "counter", name="a")) == "1"
+            assert _text(await peer.call("2", "counter", name="a", by=41)) == "42"
+        async with daemon.peer() as peer:
+            assert _text(await peer.call("1", "counter", name="a", by=-2)) == "40"
+            assert _text(await peer.call("2", "counter", name="b")) == "1"
+
+
+async def test_fail_fails_in_the_tool(tmp_path: Path, transport: str) -> None:
+    """
+    The tool's own failure is TOOL_EXECUTION_ERROR with its message, and has an effect.
+    """
+    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+        reply = await peer.call("1", "fail", message="as asked")
+        effects = daemon.effects()
+
+    assert not reply["ok"]
+    assert reply["error"] == {"code": "TOOL_EXECUTION_ERROR", "message": "as asked"}
+    assert [effect.tool for effect in effects] == ["fail"]
+
+
+@pytest.mark.parametrize("name", ["echo_EXAI-WS", "echo-EXAI-WS", "echo_EXAI_WS", "echo-EXAI_WS"])
+async def test_suffix_of_older_clients_is_taken_off(
+    tmp_path: Path, transport: str, name: str
+) -> None:
+    """
+    A tool is found under its name with one of the four suffixes, and logged under its own.
+    """
+    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+        assert _text(await peer.call("1", name, text="x")) == "x"
+        assert [effect.tool for effect in daemon.effects()] == ["echo"]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "code"),
+    [
+        ("sing", {}, "TOOL_NOT_FOUND"),
+        ("", {}, "TOOL_NOT_FOUND"),
+        ("echo_EXAI-WS-VSCode1", {"text": "x"}, "TOOL_NOT_FOUND"),
+        ("echo", {}, "VALIDATION_ERROR"),
+        ("echo", {"text": 7}, "VALIDATION_ERROR"),
+        ("echo", {"text": "x", "loud": True}, "VALIDATION_ERROR"),
+        ("sleep", {"ms": -1}, "VALIDATION_ERROR"),
+        ("sleep", {"ms": 1, "steps": 0}, "VALIDATION_ERROR"),
+        ("sleep", {"ms": 10**30}, "VALIDATION_ERROR"),
+        ("counter", {"name": ""}, "VALIDATION_ERROR"),
+        ("counter", {"name": "n", "by": 0.5}, "VALIDATION_ERROR"),
+        ("counter", {"name": "n", "by": True}, "VALIDATION_ERROR"),
+        ("fail", {"message": None}, "VALIDATION_ERROR"),
+    ],
+)
+async def test_call_that_cannot_run_is_refused_without_effect(
+    tmp_path: Path, transport: str, name: str, arguments: dict[str, Any], code: str
+) -> None:
+    """
+    An unknown tool and wrong arguments are refused before anything happens.
+    """
+    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+        reply = await peer.call("1", name, **arguments)
+        counters = (await peer.health())["counters"]
+
+        assert (reply["ok"], reply["error"]["code"]) == (False, code)
+        assert reply["request_id"] == "1"
+        assert daemon.effects() == []
+        assert (counters["calls_refused"], counters["calls_executed"]) == (1, 0)
+
+
+async def test_empty_request_id_is_refused(tmp_path: Path, transport: str) -> None:
+    """
+    A call needs an id of its own: the empty one is refused.
+    """
+    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+        reply = await peer.call("", "echo", text="x")
+
+        assert (reply["request_id"], reply["error"]["code"]) == ("", "VALIDATION_ERROR")
+        assert daemon.effects() == []
+
+
+async def test_slow_call_delays_nothing(tmp_path: Path, transport: str) -> None:
+    """
+    While a call sleeps, a ping, another call and a health report on its connection are answered.
+    """
+    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+        await peer.send(
+            op="call_tool", request_id="slow", name="sleep", arguments={"ms": _LONG_MS}
+        )
+        pong = await peer.ask(op="ping", request_id="p")
+        reply = await peer.call("quick", "echo", text="x")
+        health = await peer.health()
+
+    assert (pong["op"], pong["request_id"]) == ("pong", "p")
+    assert reply["request_id"] == "quick"
+    assert health["running_calls"] == 1
+
+
+async def test_calls_finish_in_the_order_of_their_work(tmp_path: Path, transport: str) -> None:
+    """
+    Two sleeps of one connection overlap: the shorter is answered first, neither too early.
+    """
+    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+        await peer.send(op="call_tool", request_id="long", name="sleep", arguments={"ms": 200})
+        await peer.send(op="call_tool", request_id="short", name="sleep", arguments={"ms": 50})
+        replies = [await peer.receive(), await peer.receive()]
+
+    assert [reply["request_id"] for reply in replies] == ["short", "long"]
+    for reply, asked_ms in zip(replies, (50, 200), strict=True):
+        assert reply["answered_ns"] - reply["received_ns"] >= asked_ms * 1_000_000
+
+
+async def test_running_request_id_is_a_duplicate(tmp_path: Path, transport: str) -> None:
+    """
+    An id is taken while its call runs, on that connection only, and free again afterwards.
+    """
+    async with (
+        started(tmp_path, transport=transport) as daemon,
+        daemon.peer() as peer,
+        daemon.peer() as other,
+    ):
+        await peer.send(op="call_tool", request_id="1", name="sleep", arguments={"ms": 100})
+        repeat = await peer.call("1", "echo", text="x")
+        elsewhere = await other.call("1", "echo", text="x")
+        slept = await peer.receive()
+        again = await peer.call("1", "echo", text="x")
+
+    assert repeat["error"]["code"] == "DUPLICATE"
+    assert _text(elsewhere) == "x"
+    assert _text(slept) == "slept 100 ms"
+    assert _text(again) == "x"
+
+
+async def test_progress_comes_after_each_step_but_the_last(
+    tmp_path: Path, transport: str
+) -> None:
+    """
+    A sleep of four steps reports three times and then answers.
+    """
+    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+        first = await peer.call("1", "sleep", ms=40, steps=4)
+        frames = [first, *[await peer.receive() for _ in range(3)]]
+
+    assert [frame["op"] for frame in frames] == ["progress"] * 3 + ["call_tool_res"]
+    assert {frame["request_id"] for frame in frames} == {"1"}
+    assert [(frame["progress"], frame["total"]) for frame in frames[:3]] == [
+        (1, 4),
+        (2, 4),
+        (3, 4),
+    ]
+
+
+async def test_cancel_ends_a_running_call(tmp_path: Path, transport: str) -> None:
+    """
+    A cancelled call is answered CANCELLED, stops running, has no effect, and frees its id.
+    """
+    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+        await peer.send(op="call_tool", request_id="1", name="sleep", arguments={"ms": _LONG_MS})
+        await peer.health_when("running_calls", 1)
+        reply = await peer.ask(op="cancel", request_id="1")
+        cancelled = await peer.receive()
+        health = await peer.health_when("running_calls", 0)
+        again = await peer.call("1", "sleep", ms=1)
+        effects = daemon.effects()
+
+    assert (reply["op"], reply["request_id"]) == ("call_tool_res", "1")
+    assert (reply["ok"], reply["error"]["code"]) == (False, "CANCELLED")
+    assert cancelled == {"op": "cancelled", "request_id": "1", "ok": True}
+    assert health["counters"]["calls_cancelled"] == 1
+    assert _text(again) == "slept 1 ms"
+    assert len(effects) == 1
+
+
+async def test_cancel_in_the_same_write_as_its_call(tmp_path: Path, transport: str) -> None:
+    """
+    A call cancelled before its tool took a first step is answered all the same.
+    """
+    call = {"op": "call_tool", "request_id": "1", "name": "sleep", "arguments": {"ms": 1}}
+    cancel = {"op": "cancel", "request_id": "1"}
+    async with started(tmp_path, transport=transport) as daemon, daemon.raw() as peer:
+        peer.writer.write(
+            masked(TEXT, json.dumps(call).encode()) + masked(TEXT, json.dumps(cancel).encode())
+        )
+        replies = [json.loads((await peer.receive())[1]) for _ in range(2)]
+
+        assert replies[0]["error"]["code"] == "CANCELLED"
+        assert replies[1]["ok"]
+        assert daemon.effects() == []
+
+
+@pytest.mark.parametrize("request_id", ["never-was", "done", ""])
+async def test_cancel_of_nothing_is_not_found(
+    tmp_path: Path, transport: str, request_id: str
+) -> None:
+    """
+    Cancelling an unknown or finished call says so.
+    """
+    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+        await peer.call("done", "echo", text="x")
+        reply = await peer.ask(op="cancel", request_id=request_id)
+
+    assert (reply["op"], reply["request_id"], reply["ok"]) == ("cancelled", request_id, False)
+    assert reply["error"]["code"] == "NOT_FOUND"
+
+
+async def test_calls_of_others_cannot_be_cancelled(tmp_path: Path, transport: str) -> None:
+    """
+    A cancel reaches only the calls of its own connection.
+    """
+    async with (
+        started(tmp_path, transport=transport) as daemon,
+        daemon.peer() as peer,
+        daemon.peer() as other,
+    ):
+        await peer.send(op="call_tool", request_id="1", name="sleep", arguments={"ms": 100})
+        await other.health_when("running_calls", 1)
+        refused = await other.ask(op="cancel", request_id="1")
+        slept = await peer.receive()
+
+    assert refused["error"]["code"] == "NOT_FOUND"
+    assert slept["ok"]
+
+
+async def test_health_reports_what_is_going_on(tmp_path: Path, transport: str) -> None:
+    """
+    The report names the process, its load and its counters, and says it is not draining.
+    """
+    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+        await peer.call("1", "echo", text="x")
+        await peer.call("2", "fail", message="x")
+        health = await peer.health()
+
+    assert health["pid"] == daemon.process.pid
+    assert (health["connections"], health["sessions"], health["running_calls"]) == (1, 1, 0)
+    assert health["draining"] is False
+    assert 0 < health["uptime_s"] < 60
+    assert health["counters"] == {
+        **dict.fromkeys(health["counters"], 0),
+        "connections_opened": 1,
+        "calls_executed": 1,
+        "calls_failed": 1,
+    }

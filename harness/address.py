@@ -51,9 +51,7 @@ class Address:
         elif ":" in host:
             colon = ""
         if not colon or not (port.isascii() and port.isdigit()):
-            raise InvalidValue(
-                f'"{text}" is not an address; expected "host:port" or "[::1]:port"'
-            )
+            raise InvalidValue(f'"{text}" is not an address; expected "host:port" or "[::1]:port"')
         return cls(host, int(port))
 
     @property

@@ -96,7 +96,7 @@ def _add_proxy(commands: Commands) -> None:
         ),
         epilog=(
             "try it:\n"
-            "  curl -d '{\"name\": \"edge\", \"upstream\": \"127.0.0.1:8079\", "
+            '  curl -d \'{"name": "edge", "upstream": "127.0.0.1:8079", '
             '"listen": "127.0.0.1:9079"}\' http://127.0.0.1:8474/proxies\n'
             '  curl -d \'{"type": "latency", "attributes": {"latency": 200}}\' '
             "http://127.0.0.1:8474/proxies/edge/toxics\n"
@@ -142,7 +142,7 @@ def _add_call(commands: Commands) -> None:
         help="say hello to a daemon and call one tool",
         description="Connect, say hello, call one tool, print its reply and how long it took.",
         epilog=(
-            "example: harness call ws://127.0.0.1:8079 echo '{\"text\": \"hi\"}'\n"
+            'example: harness call ws://127.0.0.1:8079 echo \'{"text": "hi"}\'\n'
             "The daemon's token is read from the environment variable EXAI_WS_TOKEN.\n"
             "exit codes: 0 answered, 1 certainly did not happen, 2 may have happened"
         ),

@@ -17,7 +17,16 @@ from typing import Any, NoReturn
 
 from harness.errors import EXIT_USAGE, HarnessError
 
-__all__ = ["Parser", "announce", "complain", "log_to_stderr", "port", "positive", "run", "stop_signal"]
+__all__ = [
+    "Parser",
+    "announce",
+    "complain",
+    "log_to_stderr",
+    "port",
+    "positive",
+    "run",
+    "stop_signal",
+]
 
 
 class Parser(argparse.ArgumentParser):

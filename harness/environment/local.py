@@ -43,6 +43,7 @@ _PROXY_START_TIMEOUT_S = 10.0
 _DAEMON_STOP_S = 2.0
 _PROXY_STOP_S = 1.0
 _START_ATTEMPTS = 3
+_MOST_SWEEPS = 400
 
 
 class LocalStack:
@@ -154,6 +155,7 @@ class LocalStack:
             variables=self.daemon.variables(),
             run_id=self.run_id,
             log=self.directory / "daemon.log",
+            secrets=() if self.daemon.token is None else (self.daemon.token,),
         )
 
     async def _daemon_ready_or_retried(self) -> None:
@@ -162,16 +164,19 @@ class LocalStack:
 
         A daemon that does not set SO_REUSEADDR cannot bind a port we keep.
         """
-        for attempt in range(1, _START_ATTEMPTS + 1):
+        for _ in range(_START_ATTEMPTS - 1):
             try:
-                return await self._daemon_ready()
+                await self._daemon_ready()
             except ProgramExited:
                 log = self._daemon_program.tail().lower()
-                if attempt == _START_ATTEMPTS or "address already in use" not in log:
+                if "address already in use" not in log and "eaddrinuse" not in log:
                     raise
+            else:
+                return
             self._daemon_program = self._new_daemon()
             self._reservations["daemon"].close()
             self._daemon_program.start()
+        await self._daemon_ready()
 
     async def _proxy_ready(self) -> None:
         """Wait until our own child answers; whoever else listens there is not it."""
@@ -194,7 +199,7 @@ class LocalStack:
                         ("address", self.control.url),
                         ("last try", found),
                         ("log tail", self._proxy_program.tail()),
-                        ("next", f"{self._proxy_program.log} has the rest"),
+                        self._where_next(self._proxy_program),
                     ],
                 )
             await asyncio.sleep(_POLL_S)
@@ -209,8 +214,8 @@ class LocalStack:
             ConnectFailed: If it answers, and refuses our token.
             StartTimeout: If it does not in time.
         """
-        started = now()
-        deadline = started + self.daemon.start_timeout_s
+        started = self._daemon_program.started_at
+        deadline = now() + self.daemon.start_timeout_s
         tries = 0
         while True:
             tries += 1
@@ -228,12 +233,15 @@ class LocalStack:
                     f'daemon "{self.daemon.type}" did not answer hello within '
                     f"{self.daemon.start_timeout_s:g} s",
                     [
-                        ("address", f"{self.daemon_address} (process {self._daemon_program.pid}"
-                                    f" {ending(self._daemon_program.exit_code)})"),
+                        (
+                            "address",
+                            f"{self.daemon_address} (process {self._daemon_program.pid}"
+                            f" {ending(self._daemon_program.exit_code)})",
+                        ),
                         ("last try", f"{found}, {now() - seen:.1f} s ago, number {tries}"),
                         ("command", " ".join(self._daemon_program.command)),
                         ("log tail", self._daemon_program.tail()),
-                        ("next", f"{self._daemon_program.log} has the rest"),
+                        self._where_next(self._daemon_program),
                     ],
                 )
             await asyncio.sleep(_POLL_S)
@@ -257,9 +265,13 @@ class LocalStack:
                 ("address", address),
                 ("command", " ".join(program.command)),
                 ("log tail", program.tail()),
-                ("next", f"run the command by hand; {program.log} has the rest"),
+                self._where_next(program),
             ],
         )
+
+    def _where_next(self, program: Program) -> tuple[str, str]:
+        rest = f"{program.log} has the rest; " if self._keep else ""
+        return "next", f"{rest}run the command by hand and see what it says"
 
     async def pause_daemon(self) -> None:
         """Freeze the daemon's processes."""
@@ -298,14 +310,18 @@ class LocalStack:
         ]
         running = [(p, bound) for p, bound in programs if p is not None and p.started]
         unexpected = [p for p, _ in running if p.exit_code is not None]
-        await asyncio.gather(*(program.stop(within_s=bound) for program, bound in running))
+        # Side by side, and each to its end, whatever becomes of the other.
+        await put_away(None, *[asyncio.ensure_future(p.stop(within_s=b)) for p, b in running])
         for program, _ in running:
+            program.clean_log()
             self._note(program, "ended", early=program in unexpected)
 
     async def _look_that_nothing_is_left(self) -> None:
         for reservation in self._reservations.values():
             reservation.close()
-        while end_all(self.run_id):
+        for _ in range(_MOST_SWEEPS):
+            if not end_all(self.run_id):
+                break
             await asyncio.sleep(0.005)
         if not self._keep and self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)

@@ -44,6 +44,10 @@ class Program:
         variables: Environment variables on top of the harness's own.
         run_id: The run.
         log: The file that its output is appended to.
+        secrets: What must not stand in that file, nor in what is quoted of it.
+
+    Attributes:
+        started_at: When its newest process was started, in seconds of the monotonic clock.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Program:
         variables: Mapping[str, str],
         run_id: str,
         log: Path,
+        secrets: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.command = list(command)
@@ -62,6 +67,8 @@ class Program:
         self._variables = {**os.environ, **variables, RUN_ID: run_id, PROGRAM: name}
         self._process: subprocess.Popen[bytes] | None = None
         self._frozen = False
+        self._secrets = secrets
+        self.started_at = 0.0
 
     @property
     def pid(self) -> int:
@@ -87,6 +94,7 @@ class Program:
         Raises:
             EnvironmentFailed: If the command cannot be executed.
         """
+        self.started_at = now()
         try:
             with self.log.open("ab") as log:
                 self._process = subprocess.Popen(
@@ -178,7 +186,21 @@ class Program:
             text = self.log.read_text("utf-8", "replace")
         except FileNotFoundError:
             text = ""
-        return "\n".join(text.splitlines()[-lines:]) or "(empty)"
+        return "\n".join(self._clean(text).splitlines()[-lines:]) or "(empty)"
+
+    def clean_log(self) -> None:
+        """Put "***" for every secret in its log; for when it no longer writes there."""
+        try:
+            text = self.log.read_text("utf-8", "surrogateescape")
+        except FileNotFoundError:
+            return
+        if (clean := self._clean(text)) != text:
+            self.log.write_text(clean, "utf-8", "surrogateescape")
+
+    def _clean(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
 
 class Reaper:

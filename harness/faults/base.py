@@ -21,7 +21,19 @@ from typing import Any, ClassVar, Final, Literal, Protocol, Self
 from harness.clock import Draws
 from harness.errors import InvalidValue
 
-__all__ = ["EOF", "RESET", "End", "Fault", "Piece", "Pipe", "Stream", "Target", "Touch", "Toxic", "wire"]
+__all__ = [
+    "EOF",
+    "RESET",
+    "End",
+    "Fault",
+    "Piece",
+    "Pipe",
+    "Stream",
+    "Target",
+    "Touch",
+    "Toxic",
+    "wire",
+]
 
 Stream = Literal["upstream", "downstream"]
 STREAMS: Final[tuple[Stream, ...]] = ("upstream", "downstream")
@@ -199,7 +211,9 @@ class Toxic(Fault):
             value, least = getattr(self, spec.name), spec.metadata["at_least"]
             # Toxiproxy keeps these as int64 and refuses fractions.
             if type(value) is not int or not least <= value < 2**63:
-                complaints.append((spec.name, f"{value!r} is not allowed; a whole number, {least} or more"))
+                complaints.append(
+                    (spec.name, f"{value!r} is not allowed; a whole number, {least} or more")
+                )
         if complaints:
             problems = "1 problem" if len(complaints) == 1 else f"{len(complaints)} problems"
             raise InvalidValue(f"{self.type}: {problems}", complaints)

@@ -129,7 +129,9 @@ class Api:
         return Answer(200, lines, "application/x-ndjson")
 
     async def _list(self, request: Request) -> Answer:
-        return json_answer(200, {name: proxy_json(proxy) for name, proxy in sorted(self._proxies.items())})
+        return json_answer(
+            200, {name: proxy_json(proxy) for name, proxy in sorted(self._proxies.items())}
+        )
 
     async def _create(self, request: Request) -> Answer:
         fields = request.fields({"name": str, "listen": str, "upstream": str, "enabled": bool})

@@ -14,7 +14,16 @@ from typing import Any
 
 from harness.proxy.proxies import NamedToxic, Proxy
 
-__all__ = ["Answer", "Refused", "Request", "error", "json_answer", "lowered", "proxy_json", "toxic_json"]
+__all__ = [
+    "Answer",
+    "Refused",
+    "Request",
+    "error",
+    "json_answer",
+    "lowered",
+    "proxy_json",
+    "toxic_json",
+]
 
 
 @dataclass(frozen=True)

@@ -69,9 +69,7 @@ async def serve(listen: Address, *, seed: int, allow_remote: bool = False) -> in
     return EXIT_VALID
 
 
-async def _converse(
-    api: Api, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
+async def _converse(api: Api, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer the requests of one connection, one after the other."""
     http = h11.Connection(h11.SERVER, max_incomplete_event_size=64 * 1024)
     try:
@@ -138,9 +136,7 @@ async def _read(
             return None, None
 
 
-def _write(
-    http: h11.Connection, writer: asyncio.StreamWriter, method: str, answer: Answer
-) -> None:
+def _write(http: h11.Connection, writer: asyncio.StreamWriter, method: str, answer: Answer) -> None:
     headers = [("X-Toxiproxy-Request-Id", secrets.token_hex(10))]
     if answer.content_type is not None:
         headers.append(("Content-Type", answer.content_type))

@@ -53,9 +53,7 @@ class Peer:
         return await self.receive()
 
     async def call(self, request_id: str, tool: str, **arguments: Any) -> dict[str, Any]:
-        return await self.ask(
-            op="call_tool", request_id=request_id, name=tool, arguments=arguments
-        )
+        return await self.ask(op="call_tool", request_id=request_id, name=tool, arguments=arguments)
 
     async def health(self) -> dict[str, Any]:
         report: dict[str, Any] = (await self.ask(op="health", request_id="h"))["health"]

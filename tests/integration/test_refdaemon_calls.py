@@ -142,9 +142,7 @@ async def test_slow_call_delays_nothing(tmp_path: Path, transport: str) -> None:
     While a call sleeps, a ping, another call and a health report on its connection are answered.
     """
     async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
-        await peer.send(
-            op="call_tool", request_id="slow", name="sleep", arguments={"ms": _LONG_MS}
-        )
+        await peer.send(op="call_tool", request_id="slow", name="sleep", arguments={"ms": _LONG_MS})
         pong = await peer.ask(op="ping", request_id="p")
         reply = await peer.call("quick", "echo", text="x")
         health = await peer.health()
@@ -189,9 +187,7 @@ async def test_running_request_id_is_a_duplicate(tmp_path: Path, transport: str)
     assert _text(again) == "x"
 
 
-async def test_progress_comes_after_each_step_but_the_last(
-    tmp_path: Path, transport: str
-) -> None:
+async def test_progress_comes_after_each_step_but_the_last(tmp_path: Path, transport: str) -> None:
     """
     A sleep of four steps reports three times and then answers.
     """

@@ -62,7 +62,8 @@ async def test_reset_fin_and_close_are_counted_apart(tmp_path: Path, transport: 
         for n in (1, 2, 3):
             async with daemon.raw() as peer:
                 peer.send(CLOSE, b"\x03\xe8")
-                await other.health_when("closed_orderly", n)
+                await peer.close_code()
+            await other.health_when("closed_orderly", n)
         health = await other.health()
 
     ends = ("closed_by_reset", "closed_by_eof", "closed_orderly", "connections_opened")
@@ -177,9 +178,7 @@ async def test_stalled_peer_is_cut_off_by_keepalive(tmp_path: Path, transport: s
     assert now() - began < 2 * UNIT_S + 1 + 2
 
 
-async def test_stalled_peer_does_not_keep_the_daemon_alive(
-    tmp_path: Path, transport: str
-) -> None:
+async def test_stalled_peer_does_not_keep_the_daemon_alive(tmp_path: Path, transport: str) -> None:
     """
     A daemon that is asked to end waits about a second for a peer that reads nothing.
     """
@@ -196,9 +195,7 @@ async def test_stalled_peer_does_not_keep_the_daemon_alive(
 
 
 @pytest.mark.parametrize("answers", [True, False], ids=["answered", "unanswered"])
-async def test_close_handshake_is_bounded(
-    tmp_path: Path, transport: str, *, answers: bool
-) -> None:
+async def test_close_handshake_is_bounded(tmp_path: Path, transport: str, *, answers: bool) -> None:
     """
     A peer that answers the daemon's close frame sees the end at once, one that does not after
     about a second.

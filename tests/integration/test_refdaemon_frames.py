@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -240,7 +241,7 @@ async def test_many_frames_in_one_write(tmp_path: Path, transport: str) -> None:
     async with started(tmp_path, transport=transport) as daemon, daemon.raw() as peer:
         frames = [masked(TEXT, echo("x" * size, str(n))) for n, size in enumerate(sizes)]
         peer.writer.write(b"".join(frames) + masked(PING, b"!") + masked(TEXT, echo("", "last")))
-        replies = []
+        replies: list[dict[str, Any]] = []
         while len(replies) < len(sizes) + 1:
             opcode, payload = await peer.receive()
             if opcode == TEXT:

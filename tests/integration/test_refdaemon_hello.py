@@ -35,8 +35,16 @@ async def test_hello_is_welcomed(tmp_path: Path, transport: str) -> None:
 
 @pytest.mark.parametrize(
     ("given", "taken"),
-    [("abc", True), ("vs-code_1", True), ("x" * 64, True)]
-    + [("ab", False), ("x" * 65, False), ("a b c", False), ("---", False), ("", False)],
+    [
+        ("abc", True),
+        ("vs-code_1", True),
+        ("x" * 64, True),
+        ("ab", False),
+        ("x" * 65, False),
+        ("a b c", False),
+        ("---", False),
+        ("", False),
+    ],
 )
 async def test_session_id_is_taken_if_usable(
     tmp_path: Path, transport: str, given: str, *, taken: bool
@@ -132,9 +140,7 @@ async def test_hello_that_never_comes(tmp_path: Path, transport: str) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\n"])
-async def test_half_an_http_request_is_cut_off(
-    tmp_path: Path, transport: str, sent: bytes
-) -> None:
+async def test_half_an_http_request_is_cut_off(tmp_path: Path, transport: str, sent: bytes) -> None:
     """
     A peer that never finishes its HTTP request is cut off after the hello's time.
     """

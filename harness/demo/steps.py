@@ -1,0 +1,341 @@
+"""
+The six steps. Each says what a sound daemon lets us see, does one harm, and holds
+what the client saw against what the other side of the fault saw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from statistics import median
+from typing import Any, Final
+
+from harness.clock import now
+from harness.demo.telling import Step, Verdict
+from harness.environment.base import Environment
+from harness.environment.local import LocalStack
+from harness.environment.processes import ending
+from harness.errors import CallError, CallUnknown, ConnectFailed, EnvironmentFailed
+from harness.faults.down import Down
+from harness.faults.kill import Kill
+from harness.faults.latency import Latency
+from harness.faults.reset_peer import ResetPeer
+from harness.faults.timeout import Timeout
+from harness.records import Effect, ProxyEvent
+from harness.run.record import HistoryWriter
+
+__all__ = ["STEPS", "Story"]
+
+_LATENCY_MS: Final = 200
+_HOLE_MS: Final = 500
+_BACK_S: Final = 3.0
+_SEEN_WITHIN_S: Final = 2.0
+_POLL_S: Final = 0.01
+
+
+class Story:
+    """What the steps stand on, and questions they all ask."""
+
+    def __init__(self, environment: Environment, stack: LocalStack, history: HistoryWriter) -> None:
+        self.env = environment
+        self.stack = stack
+        self._history = history
+
+    def begin(self, name: str) -> None:
+        """A step begins; the history says so."""
+        self._history.phase = name
+
+    def executed(self, *keys: str) -> list[Effect]:
+        """What the effect log says was executed under these keys."""
+        return [effect for effect in self.env.effects() if effect.key in keys]
+
+    async def health(self) -> dict[str, Any]:
+        """The daemon's own report, asked past the proxy."""
+        async with self.env.client(process="observer", direct=True) as observer:
+            return await observer.health()
+
+    async def counter(self, name: str, *, above: int) -> int:
+        """A counter of the daemon, waited for until it is above that, at most 2 s."""
+        deadline = now() + _SEEN_WITHIN_S
+        while True:
+            value = int((await self.health())["counters"][name])
+            if value > above or now() >= deadline:
+                return value
+            await asyncio.sleep(_POLL_S)
+
+
+def _bytes(events: Sequence[ProxyEvent], kind: str) -> int:
+    return sum(event.bytes or 0 for event in events if event.kind == kind)
+
+
+def _count(events: Sequence[ProxyEvent], kind: str) -> int:
+    return sum(event.kind == kind for event in events)
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+async def baseline(story: Story) -> Step:
+    """No fault: is the daemon well, and does our path lead through the proxy?"""
+    keys = [f"baseline-{n}" for n in range(1, 21)]
+    async with story.env.client() as client:
+        took = [(await client.call("echo", {"text": key}, key=key)).elapsed_ms for key in keys]
+    opened = _count(await story.env.collect(), "opened")
+    executed = story.executed(*keys)
+    why = ""
+    if not opened:
+        why = "the proxy carried no connection: the client does not go through it"
+    elif len(executed) != len(keys):
+        why = f"the effect log shows {len(executed)} executions of {len(keys)} calls"
+    return Step(
+        name="baseline",
+        expected="20 of 20 calls answered",
+        measured=f"{len(took)} of 20, p50 {median(took):.2f} ms, longest {max(took):.2f} ms",
+        sides=(
+            ("proxy", f"carried {opened} connection"),
+            ("daemon", f"executed {len(executed)}"),
+        ),
+        verdict="unknown" if why else "valid",
+        why=why,
+    )
+
+
+async def latency(story: Story) -> Step:
+    """Replies are late, requests are not."""
+    replies = []
+    async with story.env.client() as client:
+        await story.env.collect()
+        async with story.env.inject(Latency(stream="downstream", latency_ms=_LATENCY_MS)):
+            for n in range(1, 6):
+                replies.append(await client.call("echo", {"text": str(n)}, key=f"latency-{n}"))
+            events = await story.env.collect()
+    took = [reply.elapsed_ms for reply in replies]
+    answered = max(reply.answered_by_daemon_ms or 0.0 for reply in replies)
+    why = ""
+    if min(took) < _LATENCY_MS:
+        why = f"a call took {min(took):.1f} ms: the latency did not reach the client"
+    elif not _count(events, "delayed"):
+        why = "the proxy delayed nothing, so the delay is not the fault's"
+    elif not 0 < answered < _LATENCY_MS / 2:
+        why = f"the daemon itself took {answered:.1f} ms, so the delay may be its own"
+    return Step(
+        name=f"latency of {_LATENCY_MS} ms on replies",
+        expected=f"every call takes at least {_LATENCY_MS} ms",
+        measured=f"{min(took):.1f} to {max(took):.1f} ms over {len(took)} calls",
+        sides=(
+            (
+                "proxy",
+                f"held {_count(events, 'delayed')} chunks, {_bytes(events, 'delayed')} bytes",
+            ),
+            ("daemon", f"had answered each call after {answered:.1f} ms at the latest"),
+        ),
+        verdict="unknown" if why else "valid",
+        why=why,
+    )
+
+
+async def black_hole(story: Story) -> Step:
+    """Replies are swallowed: the client cannot know, the effect log does."""
+    key = "hole-1"
+    async with story.env.client() as client:
+        await story.env.collect()
+        async with story.env.inject(Timeout(stream="downstream", timeout_ms=0)):
+            measured, unknown = await _lost_call(
+                client.call("counter", {"name": "hole"}, key=key, timeout_s=_HOLE_MS / 1000)
+            )
+            events = await story.env.collect()
+    dropped = _bytes(events, "dropped")
+    executed = story.executed(key)
+    why: str = ""
+    verdict: Verdict = "unknown"
+    if unknown is None:
+        why = "the call was answered: nothing was dropped on its way"
+    elif unknown.kind != "time_limit":
+        why = f"the call ended otherwise: {unknown.headline}"
+    elif not dropped:
+        why = "the proxy dropped nothing, so the silence is not the fault's"
+    elif not executed:
+        why = "the daemon did not execute the call, so the silence may be its own"
+    else:
+        verdict, why = _once(executed)
+    return Step(
+        name="data dropped in a black hole, replies",
+        expected=f"the call ends as unknown after {_HOLE_MS} ms",
+        measured=measured,
+        sides=(
+            ("proxy", f"dropped {dropped} bytes of replies"),
+            ("daemon", f"executed {len(executed)}: it did happen"),
+        ),
+        verdict=verdict,
+        why=why,
+    )
+
+
+async def link_down(story: Story) -> Step:
+    """Connections are refused; the daemon never hears of them."""
+    before = int((await story.health())["counters"]["connections_opened"])
+    async with story.env.inject(Down()):
+        started = now()
+        try:
+            async with story.env.client():
+                measured, kind = "the connection was accepted", "accepted"
+        except ConnectFailed as error:
+            measured, kind = f"{error.kind} after {(now() - started) * 1000:.1f} ms", error.kind
+        after = int((await story.health())["counters"]["connections_opened"])
+        closed = _count(await story.env.collect(), "disabled")
+    # The report itself came over one connection of its own.
+    reached = after - before - 1
+    why = ""
+    if kind != "refused":
+        why = f"the connection was not refused but {kind}"
+    elif not closed:
+        why = "the proxy did not close its listener, so the refusal is not the fault's"
+    elif reached:
+        why = f"{reached} connections reached the daemon past the closed link"
+    return Step(
+        name="link down, connections refused",
+        expected="a new connection is refused at once",
+        measured=measured,
+        sides=(
+            ("proxy", f"closed its listener {_times(closed)}, opened it again"),
+            ("daemon", f"answered on its own address; {reached} connections reached it meanwhile"),
+        ),
+        verdict="unknown" if why else "valid",
+        why=why,
+    )
+
+
+async def reset(story: Story) -> Step:
+    """The connection breaks under the reply: unknown to the client, done once in truth."""
+    key = "reset-1"
+    resets = int((await story.health())["counters"]["closed_by_reset"])
+    async with story.env.client() as client:
+        await story.env.collect()
+        async with story.env.inject(ResetPeer(stream="downstream")):
+            measured, unknown = await _lost_call(client.call("counter", {"name": "d"}, key=key))
+            seen = await story.counter("closed_by_reset", above=resets) - resets
+            events = await story.env.collect()
+        ended = client.ending
+    executed = story.executed(key)
+    why: str = ""
+    verdict: Verdict = "unknown"
+    if unknown is None:
+        why = "the call was answered: the connection was not reset under it"
+    elif ended.kind != "reset":
+        why = f"no RST reached the client: {ended}"
+    elif not seen:
+        why = "no RST reached the daemon"
+    else:
+        verdict, why = _once(executed)
+    return Step(
+        name="connection reset in the middle of work",
+        expected="the client cannot know (unknown); the tool ran once",
+        measured=measured,
+        sides=(
+            ("client", f"saw: {ended}"),
+            (
+                "proxy",
+                f"fired {_times(_count(events, 'reset'))}, destroyed {_bytes(events, 'reset')} bytes",
+            ),
+            ("daemon", f"RST seen on {seen} connection; effect log: {key} {_times(len(executed))}"),
+        ),
+        verdict=verdict,
+        why=why,
+    )
+
+
+async def killed(story: Story) -> Step:
+    """The daemon dies in the middle of a call and comes back; the client finds it again."""
+    program, key = story.stack.daemon_program, "kill-1"
+    old = program.pid
+    written = len(story.env.effects())
+    async with story.env.client() as client:
+        pending = asyncio.create_task(
+            _lost_call(client.call("sleep", {"ms": 60_000}, key=key, timeout_s=10))
+        )
+        await _running(story, 1)
+        async with story.env.inject(Kill()):
+            measured, unknown = await pending
+            how = ending(program.exit_code)
+            started = now()
+            again = asyncio.create_task(_back(story, started))
+        ready_s = now() - started
+        recovered_s = await again
+    effects = story.env.effects()
+    back = [effect for effect in effects if effect.key == "back-1"]
+    why: str = ""
+    verdict: Verdict = "unknown"
+    if "SIGKILL" not in how:
+        why = f"the old process {how}, not by our signal"
+    elif unknown is None:
+        why = "the call was answered although the daemon was killed under it"
+    elif recovered_s is None:
+        verdict, why = "invalid", f"no call was answered within {_BACK_S:g} s of the restart"
+    elif len(effects) < written + 1 or [effect.pid for effect in back] != [program.pid]:
+        verdict, why = "invalid", "the effect log lost what it held, or the new effect"
+    else:
+        verdict = "valid"
+    seen = "not recovered" if recovered_s is None else f"answered again after {recovered_s:.2f} s"
+    return Step(
+        name="daemon killed and restarted",
+        expected=f"the call ends as unknown; the client is back within {_BACK_S:g} s",
+        measured=measured,
+        sides=(
+            ("client", f"{seen}, counted from the start of the new process"),
+            ("daemon", f"process {old} {how}"),
+            ("", f"process {program.pid} answered hello after {ready_s:.2f} s"),
+            ("", f"effect log whole: {written} before, {len(effects)} now"),
+        ),
+        verdict=verdict,
+        why=why,
+    )
+
+
+async def _lost_call(call: Awaitable[Any]) -> tuple[str, CallUnknown | None]:
+    """Carry out a call that should not be answered: what was seen, and the error if unknown."""
+    try:
+        reply = await call
+    except CallUnknown as error:
+        return f"unknown ({error.kind.replace('_', ' ')}) after {error.elapsed_ms:.1f} ms", error
+    except CallError as error:
+        return f"failed ({error.kind}): {error.headline}", None
+    return f"answered after {reply.elapsed_ms:.1f} ms", None
+
+
+def _once(executed: Sequence[Effect]) -> tuple[Verdict, str]:
+    """The fault bit; now the daemon is judged: one call, one effect."""
+    if len(executed) == 1:
+        return "valid", ""
+    return "invalid", f"the effect log shows the call {len(executed)} times, expected once"
+
+
+async def _running(story: Story, calls: int) -> None:
+    """Wait until the daemon runs so many calls."""
+    deadline = now() + _SEEN_WITHIN_S
+    while (await story.health())["running_calls"] < calls:
+        if now() >= deadline:
+            raise EnvironmentFailed(f"the daemon does not run {calls} calls after 2 s")
+        await asyncio.sleep(_POLL_S)
+
+
+async def _back(story: Story, started: float) -> float | None:
+    """Connect and call until one is answered: seconds since `started`, None if none is."""
+    while now() - started < _BACK_S:
+        try:
+            async with story.env.client(process="returner") as client:
+                await client.call("echo", {"text": "back"}, key="back-1")
+            return now() - started
+        except (ConnectFailed, CallError):
+            await asyncio.sleep(_POLL_S)
+    return None
+
+
+STEPS: Final[tuple[tuple[str, Callable[[Story], Awaitable[Step]]], ...]] = (
+    ("baseline", baseline),
+    ("latency", latency),
+    ("black hole", black_hole),
+    ("link down", link_down),
+    ("reset", reset),
+    ("kill", killed),
+)

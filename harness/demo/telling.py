@@ -1,0 +1,102 @@
+"""How the story is told: plain lines, the same on a terminal and in a CI log."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from harness.errors import HarnessError
+
+__all__ = ["Step", "Verdict", "close_line", "describe", "head", "opening"]
+
+Verdict = Literal["valid", "invalid", "unknown"]
+
+_WIDTH: Final = 88
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """
+    One step, told.
+
+    Attributes:
+        name: What was done.
+        expected: What a sound daemon lets us see.
+        measured: What we saw.
+        sides: Who saw what: the evidence from both sides of the fault.
+        verdict: valid; invalid (the fault bit, and the daemon did not cope); unknown (the
+            fault left no evidence, so nothing is proven).
+        why: The sentence behind a verdict that is not valid.
+    """
+
+    name: str
+    expected: str
+    measured: str
+    sides: tuple[tuple[str, str], ...]
+    verdict: Verdict
+    why: str = ""
+
+
+def head(error: HarnessError) -> str:
+    """An error's class and sentence, without its rows."""
+    return f"{type(error).__name__}: {error.headline}"
+
+
+def opening(*, seed: int, directory: Path) -> str:
+    """The first line."""
+    return f"harness demo   backend local   proxy embedded   seed {seed}   {_short(directory)}\n"
+
+
+def describe(number: int, step: Step) -> str:
+    """A step that ended."""
+    title = f"  {number} {step.name}"
+    rows = [("expected", step.expected), ("measured", step.measured), *step.sides]
+    lines = [f"{title.ljust(_WIDTH - len(step.verdict))}{step.verdict}"]
+    lines += [f"      {label.ljust(10)}{text}" for label, text in rows]
+    if step.why:
+        lines.append(f"      {'why'.ljust(10)}{step.why}")
+    return "\n".join(lines) + "\n"
+
+
+def close_line(
+    verdict: str,
+    told: Sequence[Step],
+    *,
+    total: int,
+    elapsed_s: float,
+    left: Sequence[int],
+    seed: int,
+    directory: Path,
+) -> str:
+    """The verdict line and what to do next."""
+    valid = sum(step.verdict == "valid" for step in told)
+    rest = "nothing left running" if not left else f"left running: {', '.join(map(str, left))}"
+    lines = [f"  {verdict}: {valid} of {total} steps, {elapsed_s:.1f} s, {rest}"]
+    if told and told[-1].verdict != "valid":
+        lines.append(f"  {verdict} at step {len(told)}, {told[-1].name}: {told[-1].why}")
+        if len(told) < total:
+            lines.append(f"  not run: steps {len(told) + 1} to {total}")
+    command = _command()
+    lines.append(f"  run       {_short(directory)}   (history, results, daemon.log, proxy.log)")
+    lines.append(f"  again     {command} demo --seed {seed}")
+    lines.append(f"  timeline  {command} show {_short(directory)}")
+    return "\n".join(lines)
+
+
+def _short(path: Path) -> str:
+    """A path as one would type it from here."""
+    short = os.path.relpath(path)
+    return str(path) if short.startswith("..") else short
+
+
+def _command() -> str:
+    """How this command can be typed in this shell."""
+    if shutil.which("harness"):
+        return "harness"
+    # Not resolved: a virtual environment's Python is a link to another one.
+    return f"{_short(Path(sys.executable))} -m harness"

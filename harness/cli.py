@@ -15,7 +15,8 @@ from harness.errors import EXIT_FAILED, EXIT_USAGE, EXIT_VALID, HarnessError, In
 from harness.program import Parser, complain, log_to_stderr, port, positive, run
 
 if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[Parser]
+    # argparse has no public name for what add_subparsers returns.
+    Commands = argparse._SubParsersAction[Parser]  # noqa: SLF001
 
 __all__ = ["main"]
 
@@ -199,12 +200,21 @@ def _add_show(commands: Commands) -> None:
         default=Path("runs/latest"),
         help="a run directory (default: runs/latest)",
     )
+    show.add_argument(
+        "--all", action="store_true", help="every line; do not fold those that look alike"
+    )
     show.set_defaults(command=_show)
 
 
 def _show(args: argparse.Namespace) -> int:
+    import shutil
+
+    from harness.records import Effect, read_lines
     from harness.report.timeline import timeline
     from harness.run.store import load_history
 
-    print(timeline(load_history(args.run)))
+    effects_file = args.run / "effects.jsonl"
+    effects = read_lines(effects_file.read_bytes(), Effect)[0] if effects_file.exists() else []
+    width = shutil.get_terminal_size((140, 24)).columns
+    print(timeline(load_history(args.run), effects=effects, width=width, fold=not args.all))
     return EXIT_VALID

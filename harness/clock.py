@@ -15,6 +15,7 @@ import sys
 import time
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 __all__ = ["Draws", "clock_id", "fresh_id", "fresh_seed", "now", "now_ns", "stamp", "wall_ns"]
 
@@ -42,9 +43,8 @@ def clock_id() -> str:
     namespace. Where the system cannot tell, the name holds for this process only.
     """
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            boot = file.read().strip()
-        namespace = os.stat("/proc/self/ns/time").st_ino
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        namespace = Path("/proc/self/ns/time").stat().st_ino
     except OSError:
         return f"monotonic:{sys.platform}:process-{os.getpid()}"
     return f"monotonic:{boot[:13]}:{namespace}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection
@@ -67,6 +67,7 @@ class Exchange:
         connection: An open connection, past hello.
         dialect: Its message language.
         note: Told of what nobody asked for: `f` and a value.
+        hide: Takes secrets out of what the daemon said when it closed.
 
     Attributes:
         ending: How the connection ended, `OPEN` until it has.
@@ -80,10 +81,12 @@ class Exchange:
         dialect: Dialect,
         *,
         note: Callable[[str, Mapping[str, Any]], None],
+        hide: Callable[[str], str],
     ) -> None:
         self._connection = connection
         self._dialect = dialect
         self._note = note
+        self._hide = hide
         self.ending: Ending = OPEN
         self.strays = 0
         self.junk = 0
@@ -102,7 +105,10 @@ class Exchange:
             while True:
                 self._receive(self._dialect.receive(await self._connection.recv(decode=False)))
         except ConnectionClosed as closed:
-            ending = ending_of(closed)
+            found = ending_of(closed)
+            ending = replace(
+                found, reason=self._hide(found.reason), detail=self._hide(found.detail)
+            )
         finally:
             self.ending = ending
             for request in self._waiting.values():

@@ -113,10 +113,7 @@ async def enter(door: Door) -> tuple[ClientConnection, Welcome]:
         kind = "reset" if ending.kind == "reset" else "closed"
         raise _failed(door, kind, f"{ending} before hello was answered") from None
     except (OSError, InvalidHandshake) as error:
-        if limit.expired():
-            raise _failed(door, "timeout", _unfinished(door, dial.opened)) from None
-        lost = None if dial.opened is None else dial.opened.connection_exc
-        raise _failed(door, *why_not_connected(error, lost)) from None
+        raise _failed(door, *_why(door, dial.opened, error, late=limit.expired())) from None
     finally:
         if not isinstance(taken, Welcome) and dial.opened is not None:
             await drop(dial.opened, within_s=0 if taken is None else door.close_timeout_s)
@@ -153,14 +150,22 @@ async def _taken(dialect: Dialect, connection: ClientConnection) -> Welcome | Re
                 return Refusal(reason="unauthorized" if refused else failure.code)
 
 
-def _unfinished(door: Door, opened: ClientConnection | None) -> str:
+def _why(
+    door: Door, opened: ClientConnection | None, error: Exception, *, late: bool
+) -> tuple[str, str]:
+    lost = None if opened is None else opened.connection_exc
+    if not late:
+        return why_not_connected(error, lost)
     if opened is None:
         how = "nobody accepted the connection"
-    elif opened.response is None:
-        how = "the connection was accepted, the upgrade never answered"
-    else:
+    elif opened.response is not None:
         how = "hello was sent and never answered"
-    return f"not open within {door.open_timeout_s:g} s: {how}"
+    elif opened.protocol.handshake_exc is not None:
+        # After a bad answer the library waits for the server to close.
+        return why_not_connected(opened.protocol.handshake_exc, lost)
+    else:
+        how = "the connection was accepted, the upgrade never answered"
+    return "timeout", f"not open within {door.open_timeout_s:g} s: {how}"
 
 
 def _refused(door: Door, refusal: Refusal) -> ConnectFailed:

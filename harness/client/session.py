@@ -135,7 +135,9 @@ class Session:
                 record.end("fail", {"how": error.headline}, error=error.kind)
                 raise
             record.end("ok", {**_told(self.welcome), "local_port": _port(self._connection)})
-        self._exchange = Exchange(self._connection, self._dialect, note=self._note)
+        self._exchange = Exchange(
+            self._connection, self._dialect, note=self._note, hide=self._door.hide
+        )
         self._reader = asyncio.create_task(self._exchange.listen(), name=f"{self._name} reader")
         return self
 

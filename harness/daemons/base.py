@@ -39,7 +39,7 @@ class Daemon(ABC):
     headers: Mapping[str, str] = field(default_factory=dict)
     subprotocols: tuple[str, ...] = ()
     token: str | None = field(default=None, repr=False)
-    token_variable: str = "EXAI_WS_TOKEN"
+    token_variable: str = "EXAI_WS_TOKEN"  # noqa: S105 - the name of a variable, no secret
     environment: Mapping[str, str] = field(default_factory=dict)
     start_timeout_s: float = 20.0
 

@@ -17,8 +17,7 @@ from harness.daemons.base import Daemon
 from harness.daemons.reference import Reference
 from harness.demo.steps import STEPS, Story
 from harness.demo.telling import Step, close_line, describe, head, opening
-from harness.environment.base import Environment
-from harness.environment.local import LocalStack
+from harness.environment.local import LocalEnvironment
 from harness.environment.reaper import carriers
 from harness.errors import (
     EXIT_INVALID,
@@ -55,18 +54,17 @@ async def demo(*, seed: int, runs: Path, daemon: Daemon | None = None) -> int:
     with RunDirectory.create(runs, "demo") as run, run.history(secrets=secrets) as history:
         print(opening(seed=seed, directory=run.path), flush=True)
         history.phase = "set-up"
-        stack = LocalStack(daemon, directory=run.path, recorder=history, seed=seed)
+        environment = LocalEnvironment(daemon, directory=run.path, recorder=history, seed=seed)
         told: list[Step] = []
-        async with stack:
-            run.write_json("environment.json", stack.describe(), secrets=secrets)
-            async with Environment(stack) as environment:
-                story = Story(environment, stack, history)
-                async with aclosing(_steps(story)) as steps:
-                    async for step in steps:
-                        told.append(step)
-                        print(describe(len(told), step), flush=True)
+        async with environment:
+            described = environment.stack.describe()
+            run.write_json("environment.json", described, secrets=secrets)
+            async with aclosing(_steps(Story(environment, history))) as steps:
+                async for step in steps:
+                    told.append(step)
+                    print(describe(len(told), step), flush=True)
             history.phase = "final"
-        left = carriers(stack.run_id)
+        left = carriers(environment.stack.run_id)
         verdict = _verdict(told, left)
         results = {
             "verdict": verdict,

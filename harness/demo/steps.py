@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from harness.clock import now
 from harness.demo.telling import Step, Verdict
-from harness.environment.base import Environment
-from harness.environment.local import LocalStack
+from harness.environment.local import LocalEnvironment
 from harness.environment.processes import ending
 from harness.errors import CallError, CallUnknown, ConnectFailed, EnvironmentFailed
 from harness.faults.down import Down
@@ -36,9 +35,8 @@ _POLL_S: Final = 0.01
 class Story:
     """What the steps stand on, and questions they all ask."""
 
-    def __init__(self, environment: Environment, stack: LocalStack, history: HistoryWriter) -> None:
+    def __init__(self, environment: LocalEnvironment, history: HistoryWriter) -> None:
         self.env = environment
-        self.stack = stack
         self._history = history
 
     def begin(self, name: str) -> None:
@@ -103,12 +101,12 @@ async def baseline(story: Story) -> Step:
 
 async def latency(story: Story) -> Step:
     """Replies are late, requests are not."""
-    replies = []
     async with story.env.client() as client:
         await story.env.collect()
         async with story.env.inject(Latency(stream="downstream", latency_ms=_LATENCY_MS)):
-            for n in range(1, 6):
-                replies.append(await client.call("echo", {"text": str(n)}, key=f"latency-{n}"))
+            replies = [
+                await client.call("echo", {"text": str(n)}, key=f"latency-{n}") for n in range(1, 6)
+            ]
             events = await story.env.collect()
     took = [reply.elapsed_ms for reply in replies]
     answered = max(reply.answered_by_daemon_ms or 0.0 for reply in replies)
@@ -217,6 +215,7 @@ async def reset(story: Story) -> Step:
             seen = await story.counter("closed_by_reset", above=resets) - resets
             events = await story.env.collect()
         ended = client.ending
+    fired, destroyed = _times(_count(events, "reset")), _bytes(events, "reset")
     executed = story.executed(key)
     why: str = ""
     verdict: Verdict = "unknown"
@@ -234,10 +233,7 @@ async def reset(story: Story) -> Step:
         measured=measured,
         sides=(
             ("client", f"saw: {ended}"),
-            (
-                "proxy",
-                f"fired {_times(_count(events, 'reset'))}, destroyed {_bytes(events, 'reset')} bytes",
-            ),
+            ("proxy", f"fired {fired}, destroyed {destroyed} bytes"),
             ("daemon", f"RST seen on {seen} connection; effect log: {key} {_times(len(executed))}"),
         ),
         verdict=verdict,
@@ -247,7 +243,7 @@ async def reset(story: Story) -> Step:
 
 async def killed(story: Story) -> Step:
     """The daemon dies in the middle of a call and comes back; the client finds it again."""
-    program, key = story.stack.daemon_program, "kill-1"
+    program, key = story.env.stack.daemon_program, "kill-1"
     old = program.pid
     written = len(story.env.effects())
     async with story.env.client() as client:

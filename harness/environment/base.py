@@ -19,7 +19,7 @@ from harness.address import Address
 from harness.client.session import Session
 from harness.clock import now_ns
 from harness.daemons.base import Daemon
-from harness.errors import EnvironmentFailed, HarnessError, HealFailed, ProxyError
+from harness.errors import HarnessError, HealFailed, ProxyError
 from harness.faults.base import Fault, Toxic
 from harness.history import Recorder
 from harness.proxy.control import Control

@@ -8,13 +8,12 @@ dead daemon too.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import platform
 import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +31,7 @@ from harness.history import Recorder, Silent
 from harness.proxy.control import Control
 from harness.proxy.ports import Reservation
 
-__all__ = ["PROXY_COMMAND", "LocalStack", "open_local"]
+__all__ = ["PROXY_COMMAND", "LocalEnvironment", "LocalStack"]
 
 PROXY_COMMAND: Final = (sys.executable, "-m", "harness", "proxy")
 """The command of our own proxy, without its options."""
@@ -67,7 +66,7 @@ class LocalStack:
         directory: Path | None = None,
         recorder: Recorder | None = None,
         seed: int = 0,
-        proxy_command: Sequence[str] = PROXY_COMMAND,
+        proxy_command: Sequence[str] | None = None,
     ) -> None:
         self.daemon = daemon
         self.recorder: Recorder = Silent() if recorder is None else recorder
@@ -75,7 +74,7 @@ class LocalStack:
         self.seed = seed
         self._keep = directory is not None
         self._directory = directory
-        self._proxy_command = list(proxy_command)
+        self._proxy_command = list(proxy_command or PROXY_COMMAND)
         self._reservations: dict[str, Reservation] = {}
 
     @property
@@ -98,6 +97,11 @@ class LocalStack:
     def daemon_program(self) -> Program:
         """The daemon's process."""
         return self._daemon_program
+
+    @property
+    def proxy_program(self) -> Program:
+        """The proxy's process."""
+        return self._proxy_program
 
     async def __aenter__(self) -> Self:
         """Start both and wait until both answer. Where that fails, nothing is left."""
@@ -328,10 +332,9 @@ class LocalStack:
         self._reaper.dismiss()
 
     def _note(self, program: Program, what: str, **more: Any) -> None:
-        value: dict[str, Any] = {"pid": program.pid}
-        if what == "ended":
-            value["how"] = ending(program.exit_code)
-        self.recorder.record(process=program.name, type="info", f=what, value=value | more)
+        how = {"how": ending(program.exit_code)} if what == "ended" else {}
+        value = {**how, "pid": program.pid, **more}
+        self.recorder.record(process=program.name, type="info", f=what, value=value)
 
     def describe(self) -> dict[str, Any]:
         """What environment.json says of it. No secret is in it."""
@@ -363,15 +366,7 @@ def _version(package: str) -> str:
         return "absent"
 
 
-@contextlib.asynccontextmanager
-async def open_local(
-    daemon: Daemon,
-    *,
-    directory: Path | None = None,
-    recorder: Recorder | None = None,
-    seed: int = 0,
-    proxy_command: Sequence[str] = PROXY_COMMAND,
-) -> AsyncIterator[Environment]:
+class LocalEnvironment(Environment):
     """
     A daemon and a proxy before it, both its own; ended when the block is left.
 
@@ -383,10 +378,46 @@ async def open_local(
         proxy_command: What to start as the proxy.
 
     Raises:
-        EnvironmentFailed: If daemon or proxy does not become ready; nothing is left then.
+        EnvironmentFailed: On entering, if daemon or proxy does not become ready; nothing is
+            left then.
     """
-    stack = LocalStack(
-        daemon, directory=directory, recorder=recorder, seed=seed, proxy_command=proxy_command
-    )
-    async with stack, Environment(stack) as environment:
-        yield environment
+
+    stack: LocalStack
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        *,
+        directory: Path | None = None,
+        recorder: Recorder | None = None,
+        seed: int = 0,
+        proxy_command: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(
+            LocalStack(
+                daemon,
+                directory=directory,
+                recorder=recorder,
+                seed=seed,
+                proxy_command=proxy_command,
+            )
+        )
+
+    async def __aenter__(self) -> Self:
+        """Start both and make the proxy."""
+        await self.stack.__aenter__()
+        try:
+            return await super().__aenter__()
+        except BaseException as error:
+            await put_away(error, self.stack.__aexit__(type(error), error, error.__traceback__))
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Put everything away, whatever fails meanwhile."""
+        own = super().__aexit__(kind, error, trace)
+        await put_away(error, own, self.stack.__aexit__(kind, error, trace))

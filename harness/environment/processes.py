@@ -30,7 +30,7 @@ def ending(code: int | None) -> str:
     if code is None:
         return "runs"
     if code < 0:
-        return f"ended by {signal.Signals(-code).name} (signal {-code})"
+        return f"killed by {signal.Signals(-code).name}"
     return f"exited with {code}"
 
 

@@ -98,7 +98,7 @@ class Calls:
 
     def _refuse(self, call: CallTool, fault: Fault, received_ns: int) -> None:
         self._state.counters.calls_refused += 1
-        self._answer(call, received_ns, ok=False, error=fault)
+        self._answer_fault(call, fault, received_ns)
 
     def _start(self, tool: Tool, call: CallTool, arguments: Any, received_ns: int) -> None:
         task = asyncio.get_running_loop().create_task(self._run(tool, call, arguments, received_ns))
@@ -128,37 +128,31 @@ class Calls:
     def _finish(self, tool: Tool, call: CallTool, result: Result, received_ns: int) -> None:
         """Write the effect, then answer."""
         counters = self._state.counters
-        if self._state.effects is not None:
+        effects = self._state.effects
+        if effects is not None:
             try:
-                self._state.effects.write(
-                    tool=tool.name,
-                    key=call.key or call.request_id,
-                    request_id=call.request_id,
-                    session=self._session,
-                    arguments=call.arguments,
-                    value=result.value,
-                )
+                effects.write(tool.name, call, self._session, result.value)
             except OSError as error:
                 log.warning("effect log: a line could not be written, %s", error.strerror)
                 counters.calls_failed += 1
                 fault = Fault("INTERNAL_ERROR", "the effect log could not be written")
-                self._answer(call, received_ns, ok=False, error=fault)
+                self._answer_fault(call, fault, received_ns)
                 return
         if result.failed:
             counters.calls_failed += 1
-            fault = Fault("TOOL_EXECUTION_ERROR", result.text)
-            self._answer(call, received_ns, ok=False, error=fault)
-        else:
-            counters.calls_executed += 1
-            self._answer(call, received_ns, ok=True, outputs=[Output("text", result.text)])
+            self._answer_fault(call, Fault("TOOL_EXECUTION_ERROR", result.text), received_ns)
+            return
+        counters.calls_executed += 1
+        outputs = [Output("text", result.text)]
+        self._send(CallToolRes(call.request_id, True, outputs, None, received_ns, now_ns()))  # noqa: FBT003 - positions are what the hot path can afford
 
-    def _answer(
-        self,
-        call: CallTool,
-        received_ns: int,
-        *,
-        ok: bool,
-        outputs: list[Output] | None = None,
-        error: Fault | None = None,
-    ) -> None:
-        self._send(CallToolRes(call.request_id, ok, outputs or [], error, received_ns, now_ns()))
+    def _answer_fault(self, call: CallTool, fault: Fault, received_ns: int) -> None:
+        self._send(
+            CallToolRes(
+                call.request_id,
+                ok=False,
+                error=fault,
+                received_ns=received_ns,
+                answered_ns=now_ns(),
+            )
+        )

@@ -9,20 +9,16 @@ A crash of the machine is outside this promise; nothing is synced.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Self
-
-import msgspec
+from typing import Self
 
 from harness.clock import clock_id, now_ns
+from harness.dialects.exai import CallTool, encode
 from harness.records import Effect, write_line
 
 __all__ = ["EffectLog"]
-
-_encode = msgspec.json.Encoder().encode
-
 
 class EffectLog:
     """
@@ -48,18 +44,15 @@ class EffectLog:
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
 
-    def write(
-        self,
-        *,
-        tool: str,
-        key: str,
-        request_id: str,
-        session: str,
-        arguments: dict[str, Any],
-        value: int | None,
-    ) -> None:
+    def write(self, tool: str, call: CallTool, session: str, value: int | None) -> None:
         """
-        Put one effect on file.
+        Put the effect of one call on file.
+
+        Args:
+            tool: The tool's own name.
+            call: The call that had it.
+            session: Whose call.
+            value: What the tool made of it, for the record.
 
         Raises:
             OSError: If not all of the line could be written; then none of it is there.
@@ -70,11 +63,11 @@ class EffectLog:
                 time_ns=now_ns(),
                 clock=self._clock,
                 tool=tool,
-                key=key,
-                request_id=request_id,
+                key=call.key or call.request_id,
+                request_id=call.request_id,
                 session=session,
                 pid=self._pid,
-                digest=hashlib.sha256(_encode(arguments)).hexdigest()[:16],
+                digest=sha256(encode(call.arguments)).hexdigest()[:16],
                 value=value,
             )
         )

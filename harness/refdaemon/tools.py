@@ -161,7 +161,7 @@ async def _sleep(arguments: Sleep, report: Report) -> Result:
     for step in range(1, arguments.steps + 1):
         due = began + arguments.ms / 1000 * step / arguments.steps
         # uvloop's timers may fire up to a millisecond early.
-        while (left := due - now()) > 0:  # noqa: ASYNC110 - a clock is what it waits for
+        while (left := due - now()) > 0:
             await asyncio.sleep(left)
         if step < arguments.steps:
             report(step, arguments.steps, f"step {step} of {arguments.steps}")

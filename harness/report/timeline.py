@@ -35,7 +35,8 @@ class _Row:
     One line of the picture.
 
     `alike` is what it has in common with the rows it may be folded with, None if it stays.
-    `call` names the call it belongs to.
+    `call` names the call it belongs to, `begins` what the client begins with it, `fault` the
+    fault that it puts on (True) or lifts (False).
     """
 
     at_ns: int
@@ -46,7 +47,8 @@ class _Row:
     arrow: Literal["", "right", "left"] = ""
     alike: tuple[str, ...] | None = None
     call: tuple[str, str] | None = None
-    is_call: bool = False
+    begins: str = ""
+    fault: tuple[str, bool] | None = None
     harmed: bool = False
 
 
@@ -92,7 +94,6 @@ def _rows(history: History, effects: Sequence[Effect], notable: set[str]) -> lis
     several = len({op.process for op in history.ops if op.f == "call"}) > 1
     rows: list[_Row] = []
     received_ns = history.ops[0].time_ns
-    faults: set[str] = set()
     phase: str | None = None
     for op in history.ops:
         if op.clock == clock:
@@ -100,22 +101,20 @@ def _rows(history: History, effects: Sequence[Effect], notable: set[str]) -> lis
         if op.phase != phase and op.phase is not None:
             phase = op.phase
             rows.append(_Row(at_ns=received_ns, timed=False, what=f"[{phase}]"))
-        _follow(faults, op)
         row = _row(op, received_ns, timed=op.clock == clock, several=several)
-        loud = row.alike is None or op.key in notable
-        rows.append(replace(row, alike=None if loud else row.alike, harmed=bool(faults)))
+        rows.append(replace(row, alike=None) if op.key in notable else row)
     rows += _executions(effects, clock, received_ns, notable)
-    return sorted(rows, key=lambda row: row.at_ns)
+    return list(_harmed(sorted(rows, key=lambda row: row.at_ns)))
 
 
-def _follow(faults: set[str], op: Op) -> None:
-    """Keep account of the faults that are in place."""
-    if op.process == "nemesis":
-        name = str(_value(op).get("name", op.f))
-        if op.f == "heal" and op.type == "ok":
-            faults.discard(name)
-        elif op.f != "heal" and op.type != "invoke":
-            faults.add(name)
+def _harmed(rows: list[_Row]) -> Iterator[_Row]:
+    """Mark the rows at whose time a fault was in place."""
+    faults: set[str] = set()
+    for row in rows:
+        if row.fault is not None:
+            name, on = row.fault
+            (faults.add if on else faults.discard)(name)
+        yield replace(row, harmed=bool(faults))
 
 
 def _value(op: Op) -> dict[str, Any]:
@@ -126,7 +125,10 @@ def _row(op: Op, at_ns: int, *, timed: bool, several: bool) -> _Row:
     bare = _Row(at_ns=at_ns, timed=timed, alike=(op.process, op.f, op.type, op.error or ""))
     value = _value(op)
     if op.process == "nemesis":
-        return replace(bare, what=_fault(op, value), alike=None)
+        fault = (str(value.get("name", op.f)), op.f != "heal")
+        # What was not lifted is still in place; what is being put on is not yet.
+        done = op.type == "ok" if op.f == "heal" else op.type != "invoke"
+        return replace(bare, what=_fault(op, value), alike=None, fault=fault if done else None)
     if op.process == "proxy":
         return replace(bare, lane="proxy", cell=_proxy(op, value))
     if op.process == "daemon":
@@ -138,9 +140,9 @@ def _row(op: Op, at_ns: int, *, timed: bool, several: bool) -> _Row:
     if op.f == "call":
         return _call(op, value, bare, who)
     if op.type == "invoke":
-        return replace(bare, what=f"{who}{op.f}", lane="client", arrow="right")
+        return replace(bare, what=f"{who}{op.f}", lane="client", arrow="right", begins=op.f)
     if op.f == "close":
-        return replace(bare, what=f"{who}close", lane="client", cell=f"✗ {_ending(value)}")
+        return replace(bare, what=f"{who}close", lane="client", cell=_closed(value))
     good = op.type == "ok"
     what = f"{who}{op.f} {op.type}" + ("" if op.error is None else f" {op.error}")
     cell = "" if good or op.type == "info" else "✗"
@@ -154,7 +156,7 @@ def _call(op: Op, value: dict[str, Any], bare: _Row, who: str) -> _Row:
     row = replace(bare, lane="client", call=(op.process, request_id))
     if op.type == "invoke":
         what = f"{who}call {value.get('tool', '')} {name}{again}"
-        return replace(row, what=what, arrow="right", is_call=True)
+        return replace(row, what=what, arrow="right", begins=op.f)
     took = f" {value['elapsed_ms']:.1f} ms" if "elapsed_ms" in value else ""
     what = f"{who}{op.type}{took} {op.error or ''}".rstrip() + f" {name}{again}"
     if op.type == "ok":
@@ -166,6 +168,12 @@ def _ending(value: dict[str, Any]) -> str:
     ending = value.get("ending") or {}
     kind = ending.get("kind", "")
     return f"closed {ending.get('code', '')}" if kind == "closed" else _ENDINGS.get(kind, kind)
+
+
+def _closed(value: dict[str, Any]) -> str:
+    ending = value.get("ending") or {}
+    as_meant = (ending.get("code"), ending.get("first")) == (1000, "client")
+    return "closed" if as_meant else f"✗ {_ending(value)}"
 
 
 def _fault(op: Op, value: dict[str, Any]) -> str:
@@ -225,7 +233,7 @@ def _folded(rows: list[_Row]) -> list[_Row]:
             stays[index] = True
     ended_badly = {row.call for row, kept in zip(rows, stays, strict=True) if kept and row.cell}
     shown = [
-        kept or (row.is_call and row.call in ended_badly)
+        kept or (row.begins == "call" and row.call in ended_badly)
         for row, kept in zip(rows, stays, strict=True)
     ]
     folded: list[_Row] = []
@@ -236,13 +244,9 @@ def _folded(rows: list[_Row]) -> list[_Row]:
 
 
 def _summary(rows: list[_Row]) -> _Row:
-    calls = sum(row.is_call for row in rows)
-    rest = sum(row.lane != "client" for row in rows)
-    parts = [
-        f"{number} {word}{'s' if number != 1 else ''}"
-        for number, word in ((calls, "call"), (rest, "event"))
-        if number
-    ]
+    numbers = Counter(row.begins for row in rows if row.begins)
+    numbers["event"] = sum(row.lane != "client" for row in rows)
+    parts = [f"{n} {word}{'s' if n != 1 else ''}" for word, n in numbers.items() if n]
     what = ", ".join(parts) or f"{len(rows)} answers"
     harmed = any(row.harmed for row in rows)
     return _Row(at_ns=rows[0].at_ns, timed=False, what=f"... {what}", harmed=harmed)

@@ -68,7 +68,7 @@ def test_the_columns_are_named_and_times_count_from_the_start():
 
     lines = script.draw()
 
-    assert lines[0].split() == "timeline (ms after start) client proxy daemon".split()
+    assert lines[0].split() == ["timeline", "(ms", "after", "start)", "client", "proxy", "daemon"]
     assert lines[1].split()[:4] == ["0.0", "call", "echo", "key=k"]
     assert lines[2].split()[:5] == ["1.0", "ok", "1.2", "ms", "key=k"]
 
@@ -153,6 +153,53 @@ def test_a_fault_is_shown_with_its_settings_for_as_long_as_it_is_in_place():
     assert harmed == [False, False, False, True, True, True, False, False, False]
     assert "▲ latency_1 in place: latency_ms 200" in lines[4]
     assert "▼ latency_1 lifted" in lines[7]
+
+
+def test_a_record_that_came_late_stands_under_the_fault_of_its_own_time():
+    """
+    The proxy's events are fetched when the fault is lifted already.
+    """
+    script = Script()
+    script.fault("latency", "ok")
+    script.fault("heal", "ok")
+    script.add("proxy", "info", "delayed", at_ms=0.5)
+    script.add("proxy", "info", "opened", at_ms=1.5)
+
+    lines = script.draw(effects=[effect("k", 0.6), effect("k", 1.6)])
+
+    assert [("▌" in line) for line in lines[1:]] == [True, True, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("ending", "mark"),
+    [
+        ({"kind": "closed", "code": 1000, "first": "client"}, "closed"),
+        ({"kind": "closed", "code": 1000, "first": "daemon"}, "✗ closed 1000"),
+        ({"kind": "eof"}, "✗ FIN"),
+    ],
+)
+def test_a_close_that_was_not_ours_is_marked(ending: dict[str, Any], mark: str):
+    """
+    The client's own orderly close is no harm.
+    """
+    script = Script()
+    script.add("client", "info", "close", value={"ending": ending})
+
+    lines = script.draw()
+
+    assert lines[1][column(lines, "client") :] == mark
+
+
+def test_folded_attempts_to_open_are_counted():
+    """
+    So that a storm of them shows.
+    """
+    script = Script()
+    for _ in range(10):
+        script.add("client", "invoke", "open")
+        script.add("client", "fail", "open", error="refused")
+
+    assert script.draw()[5].split() == ["...", "7", "opens"]
 
 
 def test_a_fault_that_could_not_be_put_on_or_lifted_says_why():

@@ -1,0 +1,82 @@
+# Every target prepares what it needs, the virtual environment included.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+TOXICS := latency bandwidth timeout limit_data reset_peer
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-unit test-integration test-e2e inert lint bench constraints clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/ready  ## bring up daemon and proxy, harm the wire in five ways, tell what was seen
+	@$(BIN)/harness demo $(if $(SEED),--seed $(SEED))
+
+test: test-unit test-integration test-e2e  ## all tiers: unit, integration, e2e
+
+test-unit: $(VENV)/ready-test  ## isolated classes: no socket, no sleep, seconds
+	$(PYTEST) tests/unit $(ARGS)
+
+test-integration: $(VENV)/ready-test  ## protocol and components on real sockets, on both transports
+	$(PYTEST) tests/integration $(ARGS)
+
+test-e2e: $(VENV)/ready-test  ## client, proxy, daemon and tool; the wheel; SIGKILL at any moment
+	$(PYTEST) tests/e2e $(ARGS)
+
+inert: $(VENV)/ready-test  ## replace each toxic by one that does nothing: its tests must fail
+	@for toxic in $(TOXICS); do \
+	  echo "inert: $$toxic"; \
+	  $(PYTEST) tests/unit tests/integration --inert $$toxic -q || exit 1; \
+	done
+
+lint: $(VENV)/ready-dev  ## ruff, mypy --strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/ready-test  ## the figures, each as a ratio or with its spread
+	$(BIN)/python -m tests.benchmarks
+
+constraints: $(VENV)/python  ## write constraints.txt anew from what the index serves today
+	rm -rf .venv-fresh
+	$(PYTHON) -m venv .venv-fresh
+	.venv-fresh/bin/pip install -q --disable-pip-version-check '.[dev]'
+	{ head -2 constraints.txt; .venv-fresh/bin/pip freeze --exclude ws-harness; } > constraints.new
+	mv constraints.new constraints.txt
+	rm -rf .venv-fresh
+
+clean:  ## remove the virtual environment, runs and caches
+	rm -rf $(VENV) .venv-fresh runs dist build .pytest_cache .mypy_cache .ruff_cache \
+	  .import_linter_cache .hypothesis
+	find harness tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A plain install, a test install, a developer's install; each is made again when what it
+# depends on changed.
+INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
+
+$(VENV)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+	    "Give another: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "making the virtual environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/ready: $(VENV)/python pyproject.toml constraints.txt
+	@echo "installing harness"
+	@$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/ready-test: $(VENV)/ready
+	@echo "installing what the tests use"
+	@$(INSTALL) -e '.[test]'
+	@touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready-test
+	@echo "installing what developers use"
+	@$(INSTALL) -e '.[dev]'
+	@touch $@

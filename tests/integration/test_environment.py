@@ -1,0 +1,230 @@
+"""The local environment: faults put on and off, on both of the daemon's transports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from harness.daemons.reference import Reference
+from harness.environment.base import Environment
+from harness.environment.reaper import carriers
+from harness.errors import CallUnknown, ConnectFailed, HealFailed
+from harness.faults.down import Down
+from harness.faults.kill import Kill
+from harness.faults.latency import Latency
+from harness.faults.pause import Pause
+from harness.faults.reset_peer import ResetPeer
+from harness.faults.restart import Restart
+from harness.faults.timeout import Timeout
+from websockets.asyncio.client import connect
+
+from tests.integration.stacks import Place
+
+
+@pytest.fixture(params=["picows", "websockets"])
+async def here(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    """An environment of one's own."""
+    async with Place(tmp_path, Reference(transport=request.param)) as made:
+        yield made
+
+
+@pytest.mark.toxic("latency")
+async def test_latency_delays_replies_only(here: Place) -> None:
+    """Downstream latency delays the reply; the request reaches the daemon at once."""
+    async with here.client() as client:
+        async with here.inject(Latency(stream="downstream", latency_ms=200)):
+            reply = await client.call("echo", {"text": "hi"})
+
+    # The floor proves that the toxic was applied; without it a reply takes under a millisecond.
+    assert reply.elapsed_ms >= 200
+    assert reply.received_by_daemon_ms is not None
+    assert reply.received_by_daemon_ms < 100
+
+
+async def test_leaving_lifts_the_fault_whatever_happened(here: Place) -> None:
+    """An error inside the block comes out as it was, and the toxic is gone."""
+    with pytest.raises(ZeroDivisionError):
+        async with here.inject(Latency(latency_ms=60_000)):
+            raise ZeroDivisionError
+
+    assert await here.control.toxics(here.name) == []
+
+
+async def test_a_cancelled_test_lifts_its_fault(here: Place) -> None:
+    """Cancellation inside the block, even twice, does not keep the toxic on the wire."""
+    inside = asyncio.Event()
+
+    async def body() -> None:
+        async with here.inject(Latency(latency_ms=60_000)):
+            inside.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(body())
+    await inside.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert await here.control.toxics(here.name) == []
+
+
+async def test_a_fault_that_somebody_else_removed_counts_as_lifted(here: Place) -> None:
+    """A reset of the proxy in the middle of a test is no error when the block is left."""
+    async with here.inject(Latency(latency_ms=1)):
+        await here.control.reset()
+
+    assert await here.control.toxics(here.name) == []
+
+
+async def test_lifting_that_fails_is_an_error(tmp_path: Path) -> None:
+    """Where the proxy is gone nobody can say that the fault is lifted; closing goes on."""
+    place = Place(tmp_path)
+    with pytest.raises(HealFailed, match="latency-1 could not be lifted") as caught:
+        async with place, place.inject(Latency(latency_ms=1)):
+            await place.stack.proxy_program.kill()
+
+    assert any("while putting away" in note for note in caught.value.__notes__)
+    assert carriers(place.stack.run_id) == []
+
+
+@pytest.mark.toxic("timeout")
+async def test_black_hole_leaves_the_call_unknown_and_done(here: Place) -> None:
+    """The reply is swallowed: unknown to the client, once in the effect log."""
+    async with here.client() as client:
+        async with here.inject(Timeout(stream="downstream")):
+            with pytest.raises(CallUnknown) as caught:
+                await client.call("counter", {"name": "n"}, key="k1", timeout_s=0.2)
+
+        assert caught.value.kind == "time_limit"
+    assert [effect.key for effect in here.effects()] == ["k1"]
+
+
+@pytest.mark.toxic("reset_peer")
+async def test_reset_under_a_reply_leaves_the_call_unknown_and_done(here: Place) -> None:
+    """The client sees RST and cannot know; the tool ran once; the daemon saw RST too."""
+    async with here.client() as client, here.inject(ResetPeer(stream="downstream")):
+        try:
+            await client.call("counter", {"name": "n"}, key="k1")
+        except CallUnknown as error:
+            known = error.kind
+        else:
+            known = "answered"
+        assert known == "connection_lost"
+        assert client.ending.kind == "reset"
+
+    assert [effect.key for effect in here.effects()] == ["k1"]
+    async with here.client(direct=True) as observer:
+        assert (await observer.health())["counters"]["closed_by_reset"] == 1
+
+
+async def test_down_refuses_and_opens_again(here: Place) -> None:
+    """While the link is down nobody gets in; afterwards at the same address again."""
+    url = here.url
+    async with here.inject(Down()):
+        with pytest.raises(ConnectFailed) as caught:
+            async with here.client():
+                pass
+        assert caught.value.kind == "refused"
+
+    async with here.client() as client:
+        assert (await client.call("echo", {"text": "back"})).text == "back"
+    assert here.url == url
+
+
+async def test_pause_freezes_the_daemon(here: Place) -> None:
+    """A frozen daemon answers nobody, and goes on where it stopped."""
+    async with here.client() as client:
+        async with here.inject(Pause()):
+            with pytest.raises(CallUnknown):
+                await client.call("echo", {"text": "x"}, key="frozen", timeout_s=0.2)
+            assert here.effects() == []
+        # The call is still in its socket: a daemon that goes on runs it, and answers nobody.
+        assert (await client.call("echo", {"text": "y"}, key="thawed")).text == "y"
+
+    assert [effect.key for effect in here.effects()] == ["frozen", "thawed"]
+
+
+async def test_kill_and_start_again(here: Place) -> None:
+    """A killed daemon comes back as another process on the same port."""
+    address, before = here.stack.daemon_address, here.stack.daemon_program.pid
+    async with here.inject(Kill()):
+        assert carriers(here.stack.run_id, "daemon") == []
+        with pytest.raises(ConnectFailed):
+            async with here.client():
+                pass
+
+    assert here.stack.daemon_program.pid != before
+    assert here.stack.daemon_address == address
+    async with here.client() as client:
+        assert (await client.call("echo", {"text": "back"})).text == "back"
+
+
+async def test_restart_ends_the_daemon_in_order(here: Place) -> None:
+    """A restarted daemon closes its connections with 1001 and is another process then."""
+    before = here.stack.daemon_program.pid
+    async with here.client() as client:
+        async with here.inject(Restart()):
+            assert here.stack.daemon_program.pid != before
+        with pytest.raises(Exception, match="connection"):
+            await client.call("echo", {"text": "x"})
+
+        assert (client.ending.kind, client.ending.code) == ("closed", 1001)
+
+
+async def test_the_url_serves_any_client(here: Place) -> None:
+    """People who test their own client take the address alone."""
+    async with connect(here.url, proxy=None) as mine:
+        await mine.send('{"op": "hello"}')
+        assert '"hello_ack"' in str(await mine.recv())
+
+
+async def test_one_history_holds_all(here: Place) -> None:
+    """Client, nemesis, proxy and daemon stand in one record, each stamp with its clock."""
+    async with here.client() as client, here.inject(Latency(latency_ms=5)):
+        await client.call("echo", {"text": "hi"})
+
+    ops = here.history().ops
+    told = {(op.process, op.f) for op in ops}
+    assert {
+        ("daemon", "started"),
+        ("proxy", "started"),
+        ("client-1", "open"),
+        ("client-1", "call"),
+        ("nemesis", "latency"),
+        ("nemesis", "heal"),
+        ("proxy", "added"),
+        ("proxy", "delayed"),
+        ("proxy", "removed"),
+    } <= told
+    assert all(op.clock for op in ops)
+    assert [op.index for op in ops] == list(range(len(ops)))
+
+
+async def test_a_second_proxy_before_the_same_daemon(here: Place) -> None:
+    """A fault on one proxy does not touch who comes through another, nor its record."""
+    async with Environment(here.stack, name="other") as other:
+        async with here.inject(Down()), other.client() as client:
+            assert (await client.call("echo", {"text": "hi"})).text == "hi"
+        told = [event.kind for event in await other.collect()]
+        assert "opened" in told
+        assert "disabled" not in told
+
+    assert list(await here.control.proxies()) == [here.name]
+
+
+def test_it_belongs_to_no_loop(tmp_path: Path) -> None:
+    """Opened in one loop, used in a second, closed in a third."""
+    here = Place(tmp_path)
+    asyncio.run(here.__aenter__())
+
+    async def use() -> str:
+        async with here.client() as client, here.inject(Latency(latency_ms=1)):
+            return (await client.call("echo", {"text": "hi"})).text
+
+    assert asyncio.run(use()) == "hi"
+    asyncio.run(here.__aexit__(None, None, None))
+    assert carriers(here.stack.run_id) == []

@@ -9,10 +9,11 @@ this machine), the answer is a 400 that says why.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from typing import Final, cast
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
 from harness import __version__
 from harness.address import Address, refuse_remote
@@ -29,6 +30,7 @@ from harness.proxy.bodies import (
     toxic_json,
 )
 from harness.proxy.events import EventLog
+from harness.proxy.ports import resolved
 from harness.proxy.proxies import NamedToxic, Proxy
 from harness.records import write_line
 from harness.registry import catalogue
@@ -53,20 +55,22 @@ class Api:
         self.events = EventLog()
         self._allow_remote = allow_remote
         self._proxies: dict[str, Proxy] = {}
+        # Whatever starts, moves or removes a proxy awaits; one at a time.
+        self._changing = asyncio.Lock()
         faults = catalogue("harness.faults", Fault)
         self._toxics = {name: f for name, f in faults.items() if issubclass(f, Toxic)}
 
     async def handle(self, method: str, target: str, body: bytes) -> Answer:
-        """Answer one request. Raises nothing: whatever is wrong with it is an answer."""
-        url = urlsplit(target)
-        route = self._route([unquote(part) for part in url.path.split("/")[1:]])
+        """Answer one request; whatever is wrong with it is an answer too."""
+        path, _, query = target.partition("?")
+        route = self._route([unquote(part) for part in path.split("/")[1:]])
         if route is None:
-            return Answer(404, b"404 page not found\n", "text/plain")
+            return Answer(404, b"404 page not found\n", "text/plain; charset=utf-8")
         handler = route.get(method)
         if handler is None:
             return Answer(405, content_type=None)
         try:
-            return await handler(Request(body, parse_qs(url.query)))
+            return await handler(Request(body, parse_qs(query)))
         except Refused as refused:
             return error(refused.status, refused.text)
         except InvalidValue as invalid:
@@ -79,18 +83,20 @@ class Api:
             proxy.close()
 
     def _route(self, path: list[str]) -> dict[str, Handler] | None:
+        if "" in path:
+            return None
         match path:
             case ["version"]:
                 return {"GET": self._version}
             case ["proxies"]:
-                return {"GET": self._list, "POST": self._create}
+                return {"GET": self._list, "POST": self._alone(self._create)}
             case ["proxies", name]:
-                update = _bind(self._update, name)
+                update = self._alone(_bind(self._update, name))
                 return {
                     "GET": _bind(self._show, name),
                     "POST": update,
                     "PATCH": update,
-                    "DELETE": _bind(self._delete, name),
+                    "DELETE": self._alone(_bind(self._delete, name)),
                 }
             case ["proxies", name, "toxics"]:
                 return {
@@ -106,12 +112,19 @@ class Api:
                     "DELETE": _bind(self._remove_toxic, name, toxic),
                 }
             case ["reset"]:
-                return {"POST": self._reset}
+                return {"POST": self._alone(self._reset)}
             case ["harness", "events"]:
                 return {"GET": self._events_since}
             case ["harness", "about"]:
                 return {"GET": self._about}
         return None
+
+    def _alone(self, handler: Handler) -> Handler:
+        async def handle(request: Request) -> Answer:
+            async with self._changing:
+                return await handler(request)
+
+        return handle
 
     async def _version(self, request: Request) -> Answer:
         body = f'{{"version": "{TOXIPROXY_VERSION}"}}\n'.encode()
@@ -123,7 +136,7 @@ class Api:
 
     async def _events_since(self, request: Request) -> Answer:
         text = request.query.get("since", ["0"])[-1]
-        if not (text.isascii() and text.isdigit()):
+        if not (text.isascii() and text.isdigit() and len(text) < 20):
             raise Refused(400, f"since was invalid, expected a whole number, found {text}")
         lines = b"".join(write_line(event) for event in self.events.since(int(text)))
         return Answer(200, lines, "application/x-ndjson")
@@ -147,14 +160,9 @@ class Api:
             events=self.events,
             seed=self.seed,
         )
-        # Registered before the first await, so that two creations cannot both pass the check.
-        self._proxies[proxy.name] = proxy
         if fields.get("enabled", True):
-            try:
-                await proxy.start()
-            except OSError as failure:
-                del self._proxies[proxy.name]
-                raise _listen_failed(proxy.listen, failure) from None
+            await _start(proxy)
+        self._proxies[proxy.name] = proxy
         return json_answer(201, proxy_json(proxy))
 
     @property
@@ -179,18 +187,20 @@ class Api:
         listen, upstream = proxy.listen, proxy.upstream
         if "listen" in fields:
             listen = self._address(fields["listen"], "listen")
+            try:
+                same = await resolved(listen) == proxy.listen
+            except OSError as failure:
+                raise _listen_failed(listen, failure) from None
+            listen = proxy.listen if same else listen
         if "upstream" in fields:
             upstream = self._address(fields["upstream"], "upstream")
         wanted = fields.get("enabled", proxy.enabled)
-        try:
-            if (listen, upstream) != (proxy.listen, proxy.upstream):
-                await proxy.move(listen, upstream)
-            if wanted:
-                await proxy.start()
-            else:
-                proxy.stop()
-        except OSError as failure:
-            raise _listen_failed(proxy.listen, failure) from None
+        if (listen, upstream) != (proxy.listen, proxy.upstream):
+            proxy.move(listen, upstream)
+        if wanted:
+            await _start(proxy)
+        else:
+            proxy.stop()
         return json_answer(200, proxy_json(proxy))
 
     async def _delete(self, request: Request, name: str) -> Answer:
@@ -217,7 +227,7 @@ class Api:
             raise Refused(409, "toxic already exists")
         toxic = shape.from_attributes(
             lowered(fields.get("attributes", {})),
-            stream=cast(Stream, stream.lower()),
+            stream=cast("Stream", stream.lower()),
             toxicity=fields.get("toxicity", 1.0),
         )
         entry = NamedToxic(toxic_name, toxic)
@@ -246,13 +256,17 @@ class Api:
         return Answer(204, content_type=None)
 
     async def _reset(self, request: Request) -> Answer:
+        failures = []
         for proxy in self._proxies.values():
-            try:
-                await proxy.start()
-            except OSError as failure:
-                raise _listen_failed(proxy.listen, failure) from None
             for entry in list(proxy.toxics):
                 proxy.remove(entry)
+            try:
+                await _start(proxy)
+            except Refused as failure:
+                # The others are healed all the same; Toxiproxy would leave them as they are.
+                failures.append(failure)
+        if failures:
+            raise failures[0]
         return Answer(204, content_type=None)
 
     def _find(self, name: str) -> Proxy:
@@ -273,6 +287,13 @@ def _find_toxic(proxy: Proxy, name: str) -> NamedToxic:
     if entry is None:
         raise Refused(404, "toxic not found")
     return entry
+
+
+async def _start(proxy: Proxy) -> None:
+    try:
+        await proxy.start()
+    except OSError as failure:
+        raise _listen_failed(proxy.listen, failure) from None
 
 
 def _listen_failed(address: Address, failure: OSError) -> Refused:

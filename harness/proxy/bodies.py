@@ -9,6 +9,7 @@ labelled as text.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,9 +63,11 @@ class Request:
         if not text:
             raise Refused(400, "bad request body: EOF")
         try:
-            value, _ = json.JSONDecoder().raw_decode(text)
+            value, _ = json.JSONDecoder(parse_constant=_no_constant).raw_decode(text)
         except (ValueError, RecursionError) as error:
             raise Refused(400, f"bad request body: {error}") from None
+        if value is None:
+            return {}
         if not isinstance(value, dict):
             raise Refused(400, f"bad request body: expected an object, found {_kind(value)}")
         known = {}
@@ -76,7 +79,8 @@ class Request:
 
 def _of_shape(value: Any, shape: type, key: str) -> Any:
     if shape is float and type(value) is int:
-        return float(value)
+        # Beyond a float's range it is out of every range we have.
+        return float(value) if abs(value) < 1 << 1000 else float("inf")
     if type(value) is not shape:
         found, expected = _kind(value), {str: "string", bool: "bool", dict: "object"}
         raise Refused(
@@ -84,7 +88,15 @@ def _of_shape(value: Any, shape: type, key: str) -> Any:
             f"bad request body: json: cannot unmarshal {found} into field {key} "
             f"of type {expected.get(shape, 'number')}",
         )
+    if isinstance(value, str):
+        # Half a surrogate pair is no character: it could not be written back.
+        return re.sub("[\ud800-\udfff]", "\ufffd", value)
     return value
+
+
+def _no_constant(name: str) -> None:
+    # Python's reader takes NaN and Infinity; JSON has neither.
+    raise ValueError(f"{name} is no JSON")
 
 
 def _kind(value: Any) -> str:

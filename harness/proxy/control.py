@@ -23,6 +23,9 @@ from harness.records import ProxyEvent, read_lines
 
 T = TypeVar("T")
 
+# The events that our proxy keeps are some megabytes.
+_MAX_ANSWER_BYTES = 64 << 20
+
 __all__ = ["About", "Control", "ProxyState", "ToxicState"]
 
 
@@ -121,7 +124,7 @@ class Control:
 
     async def delete(self, name: str) -> None:
         """Remove a proxy and close its connections."""
-        await self._ask("DELETE", f"/proxies/{quote(name, safe='')}")
+        await self._do("DELETE", f"/proxies/{quote(name, safe='')}")
 
     async def toxics(self, proxy: str) -> list[ToxicState]:
         """The toxics of a proxy: upstream ones first, each stream in chain order."""
@@ -149,11 +152,11 @@ class Control:
     async def remove_toxic(self, proxy: str, name: str) -> None:
         """Take a toxic away."""
         path = f"/proxies/{quote(proxy, safe='')}/toxics/{quote(name, safe='')}"
-        await self._ask("DELETE", path)
+        await self._do("DELETE", path)
 
     async def reset(self) -> None:
         """Enable every proxy and remove all toxics, foreign ones too."""
-        await self._ask("POST", "/reset", {})
+        await self._do("POST", "/reset")
 
     async def events(self, *, since: int = 0) -> list[ProxyEvent]:
         """What happened after that event. A real Toxiproxy refuses with status 404."""
@@ -161,13 +164,18 @@ class Control:
         body = await self._ask("GET", path)
         try:
             return read_lines(body, ProxyEvent)[0]
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise self._unreadable("GET", path, str(error)) from None
+
+    async def _do(self, method: str, path: str) -> None:
+        """A request whose success has no body: something else may answer 200 to anything."""
+        if await self._ask(method, path):
+            raise self._unreadable(method, path, "expected none to this request")
 
     def _read(self, shape: type[T], method: str, path: str, body: bytes) -> T:
         try:
             return msgspec.json.decode(body, type=shape)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise self._unreadable(method, path, str(error)) from None
 
     def _unreadable(self, method: str, path: str, why: str) -> ProxyError:
@@ -229,14 +237,15 @@ async def _exchange(url: str, method: str, path: str, body: bytes) -> tuple[int,
         writer.write(data + (http.send(h11.EndOfMessage()) or b""))
         return await _read_answer(http, reader)
     finally:
-        writer.close()
+        # Not close(): it would wait for a server that does not read.
+        writer.transport.abort()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
 
 
 async def _read_answer(http: h11.Connection, reader: asyncio.StreamReader) -> tuple[int, bytes]:
     status = 0
-    body = b""
+    body = bytearray()
     while True:
         event = http.next_event()
         if event is h11.NEED_DATA:
@@ -245,7 +254,9 @@ async def _read_answer(http: h11.Connection, reader: asyncio.StreamReader) -> tu
             status = event.status_code
         elif isinstance(event, h11.Data):
             body += event.data
+            if len(body) > _MAX_ANSWER_BYTES:
+                raise ConnectionError("the answer does not end")
         elif isinstance(event, h11.EndOfMessage):
-            return status, body
+            return status, bytes(body)
         else:
             raise ConnectionError("the server closed before it answered")

@@ -35,6 +35,8 @@ class Link:
     def __init__(self) -> None:
         self._stages: list[_Stage] = []
         self._out: list[Piece] = []
+        # Of toxics that were removed before anybody asked.
+        self._touches: list[tuple[str, Touch]] = []
         self.straight = True
         self.ended = False
 
@@ -80,6 +82,7 @@ class Link:
         stage = self._stages[index]
         for piece in stage.pipe.drain():
             self._leave(index, stage, piece, now)
+        self._touches.extend((name, touch) for touch in stage.pipe.touches)
         del self._stages[index]
         self._settle()
 
@@ -89,7 +92,7 @@ class Link:
 
     def take_touches(self) -> list[tuple[str, Touch]]:
         """What the toxics did since this was last asked, each with the toxic's name."""
-        taken: list[tuple[str, Touch]] = []
+        taken, self._touches = self._touches, []
         for stage in self._stages:
             if stage.pipe.touches:
                 taken.extend((stage.name, touch) for touch in stage.pipe.touches)
@@ -105,6 +108,7 @@ class Link:
         if piece is RESET or index == len(self._stages):
             # A reset waits for nobody: it destroys what stages behind it still hold.
             self._out.append(piece)
+            self.straight = False
             self.ended = isinstance(piece, End)
         elif isinstance(piece, bytes):
             self._stages[index].pipe.receive_data(piece, now)

@@ -8,13 +8,39 @@ so meets itself. A bound socket that never listens prevents it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import sys
 
 from harness.address import Address
 
-__all__ = ["Reservation"]
+__all__ = ["Reservation", "resolved"]
+
+_RESOLVE_TIMEOUT_S = 5.0
+
+
+async def resolved(address: Address) -> Address:
+    """
+    The address with numbers for its host name; IPv4 where a name has both, as Toxiproxy has it.
+
+    Raises:
+        OSError: If there is no such host, or nobody said so in time.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(_RESOLVE_TIMEOUT_S):
+            found = await loop.getaddrinfo(
+                # No host at all means every address of this machine.
+                address.host or None,
+                address.port,
+                type=socket.SOCK_STREAM,
+                flags=socket.AI_PASSIVE,
+            )
+    except (ValueError, TimeoutError):
+        raise OSError(f"no such host: {address.host}") from None
+    first = min(found, key=lambda info: info[0] != socket.AF_INET)
+    return Address(str(first[4][0]), address.port)
 
 
 class Reservation:

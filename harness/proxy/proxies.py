@@ -15,7 +15,7 @@ from harness.address import Address
 from harness.clock import Draws, now
 from harness.faults.base import STREAMS, Stream, Toxic
 from harness.proxy.events import EventLog
-from harness.proxy.ports import Reservation
+from harness.proxy.ports import Reservation, resolved
 from harness.proxy.relay import Relay
 
 __all__ = ["NamedToxic", "Proxy"]
@@ -66,17 +66,20 @@ class Proxy:
         if self._server is not None:
             return
         loop = asyncio.get_running_loop()
-        if self._reservation is None:
-            self._reservation = Reservation(self.listen.host, self.listen.port)
-            self.listen = self._reservation.address
         try:
+            if self._reservation is None:
+                self.listen = await resolved(self.listen)
+                self._reservation = Reservation(self.listen.host, self.listen.port)
+                self.listen = self._reservation.address
+            # From here on a connection may come, before the server is in our hands.
+            self.enabled = True
             self._server = await loop.create_server(
-                lambda: self._accept().client, self.listen.host, self.listen.port, backlog=1024
+                lambda: Relay(self).client, self.listen.host, self.listen.port, backlog=1024
             )
-        except OSError:
-            self._release()
-            raise
-        self.enabled = True
+        finally:
+            if self._server is None:
+                self.enabled = False
+                self._release()
         self._events.add("enabled", proxy=self.name, detail=f"{self.listen} to {self.upstream}")
 
     def stop(self, why: str = "proxy disabled") -> None:
@@ -94,18 +97,12 @@ class Proxy:
         self.stop("proxy removed")
         self._release()
 
-    async def move(self, listen: Address, upstream: Address) -> None:
-        """
-        Listen elsewhere, or connect elsewhere. Live connections are closed, toxics stay.
-
-        Raises:
-            OSError: If the new address cannot be listened on; the proxy is then disabled.
-        """
+    def move(self, listen: Address, upstream: Address) -> None:
+        """Stop, and listen or connect elsewhere from the next start on. Toxics stay."""
         self.stop("proxy changed")
         if listen != self.listen:
             self._release()
         self.listen, self.upstream = listen, upstream
-        await self.start()
 
     def _release(self) -> None:
         if self._reservation is not None:
@@ -178,13 +175,16 @@ class Proxy:
         where = f"{self.name}|{entry.name}|{relay.number}|{entry.toxic.stream}"
         return Draws(self._seed, where)
 
-    def _accept(self) -> Relay:
+    def admit(self, relay: Relay) -> Address | None:
+        """Number a new connection and put the toxics on it. None: it came too late."""
+        if not self.enabled:
+            return None
         self._accepted += 1
-        relay = Relay(self, self._accepted, self.upstream)
+        relay.number = self._accepted
         self._relays.add(relay)
         for entry in self.toxics:
             self._apply(relay, entry)
-        return relay
+        return self.upstream
 
     def _note(self, kind: str, entry: NamedToxic) -> None:
         toxic = entry.toxic

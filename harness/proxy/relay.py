@@ -12,6 +12,7 @@ is delivered after the bytes before it, then both sockets are closed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import Callable
@@ -29,7 +30,10 @@ _LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
 class RelayOwner(Protocol):
-    """Who is told what becomes of a relay."""
+    """Who takes relays on, and is told what becomes of them."""
+
+    def admit(self, relay: Relay) -> Address | None:
+        """A client is there: number it, give it its toxics, say where to connect; None: nowhere."""
 
     def event(
         self,
@@ -64,11 +68,11 @@ class _Side(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do what asyncio.Transport does and do not derive from it.
-        self.transport = transport = cast(asyncio.Transport, transport)
-        if self.relay.ending is not None:
+        self.transport = transport = cast("asyncio.Transport", transport)
+        if self.relay.stopped:
             transport.abort()
         elif self.stream == "upstream":
-            self.relay.dial()
+            self.relay.begin()
 
     def data_received(self, data: bytes) -> None:
         self.read_bytes += len(data)
@@ -85,6 +89,8 @@ class _Side(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone = True
+        # uvloop's transports raise when written to after this.
+        self.relay.source_of(self).write_out = None
         self.relay.source_ended(self, "reset" if isinstance(exc, ConnectionError) else "closed")
         self.relay.side_gone()
 
@@ -105,48 +111,50 @@ class Relay:
     One proxied connection.
 
     Attributes:
-        number: Counts the connections of its proxy from 1.
+        number: Counts the connections of its proxy from 1; 0 until its client is there.
         links: The two directions.
-        ending: Who ended it and how, None while it lives.
+        ending: Who began to end it and how, None while nobody did.
+        stopped: Nothing moves any more; what sockets it has are being closed.
     """
 
-    def __init__(self, owner: RelayOwner, number: int, upstream: Address) -> None:
-        self.number = number
+    def __init__(self, owner: RelayOwner) -> None:
+        self.number = 0
         self.links: dict[Stream, Link] = {"upstream": Link(), "downstream": Link()}
         self.ending: str | None = None
+        self.stopped = False
         self.client = _Side(self, "upstream")
         self._daemon = _Side(self, "downstream")
         self._owner = owner
-        self._upstream = upstream
         self._timers: dict[Stream, asyncio.TimerHandle] = {}
         self._dialling: asyncio.Task[None] | None = None
         self._over = False
 
-    def dial(self) -> None:
+    def begin(self) -> None:
         """Connect upstream, in a task of its own, so that a slow upstream stalls nobody else."""
+        upstream = self._owner.admit(self)
+        if upstream is None:
+            self._over = True
+            self.close("not admitted")
+            return
         self._owner.event("opened", self)
-        self._dialling = asyncio.get_running_loop().create_task(self._dial())
+        self._dialling = asyncio.get_running_loop().create_task(self._dial(upstream))
 
-    async def _dial(self) -> None:
+    async def _dial(self, upstream: Address) -> None:
         loop = asyncio.get_running_loop()
-        host, port = self._upstream.host, self._upstream.port
         try:
             async with asyncio.timeout(_DIAL_TIMEOUT_S):
-                await loop.create_connection(lambda: self._daemon, host, port)
-        except (OSError, UnicodeError) as error:
-            self._dialling = None
+                await loop.create_connection(lambda: self._daemon, upstream.host, upstream.port)
+        # ValueError: a name that cannot even be asked for.
+        except (OSError, ValueError) as error:
             why = str(error) or f"no answer within {_DIAL_TIMEOUT_S:g} s"
-            self._owner.event("unreachable", self, detail=f"{self._upstream}: {why}")
+            self._owner.event("unreachable", self, detail=f"{upstream}: {why}")
             self.close("upstream unreachable")
             return
-        self._dialling = None
-        if not self.client.is_open() or not self._daemon.is_open():
-            self.close(self.ending or "client gone")
-            return
-        assert self.client.transport is not None and self._daemon.transport is not None
-        self.client.write_out = self._daemon.transport.write
-        self._daemon.write_out = self.client.transport.write
+        # Either side may have ended already: then its own end is under way in its link.
         for stream in self.links:
+            source, destination = self._ends(stream)
+            if destination.transport is not None and not destination.gone:
+                source.write_out = destination.transport.write
             self.pump(stream)
 
     def source_of(self, side: _Side) -> _Side:
@@ -170,6 +178,8 @@ class Relay:
 
     def pump(self, stream: Stream) -> None:
         """Write what is due in one direction, and wake up for the rest."""
+        if self.stopped:
+            return
         link = self.links[stream]
         source, destination = self._ends(stream)
         if destination.transport is None:
@@ -200,7 +210,7 @@ class Relay:
 
     def steer_reading(self, source: _Side) -> None:
         """Read a side only while there is room for what it gives."""
-        if not source.is_open():
+        if source.silent or not source.is_open():
             return
         assert source.transport is not None
         destination = self.source_of(source)
@@ -214,7 +224,7 @@ class Relay:
         if stream in self._timers:
             self._timers.pop(stream).cancel()
         due = self.links[stream].next_due()
-        if due is not None and not self.links[stream].ended and not self._over:
+        if due is not None and not self.links[stream].ended and not self.stopped:
             # A timer may fire early (uvloop's by up to a millisecond): pump looks at the time.
             delay = max(0.0, due - now())
             loop = asyncio.get_running_loop()
@@ -236,6 +246,7 @@ class Relay:
         self._stop()
 
     def _stop(self) -> None:
+        self.stopped = True
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -259,5 +270,6 @@ class Relay:
 def reset(transport: asyncio.Transport) -> None:
     """Close a connection with RST. Linger must be set before: abort() alone sends FIN."""
     peer: Any = transport.get_extra_info("socket")
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+    with contextlib.suppress(OSError):
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
     transport.abort()

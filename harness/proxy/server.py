@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from http import HTTPStatus
 
 import h11
 
@@ -16,13 +17,18 @@ from harness.address import Address, refuse_remote
 from harness.errors import EXIT_VALID, EnvironmentFailed
 from harness.program import announce, stop_signal
 from harness.proxy.api import Api
-from harness.proxy.bodies import Answer
+from harness.proxy.bodies import Answer, error
 
 __all__ = ["serve"]
 
+# From the first byte of a request to its last.
 _READ_TIMEOUT_S = 15.0
 _ANSWER_TIMEOUT_S = 25.0
 _IDLE_TIMEOUT_S = 60.0
+_WRITE_TIMEOUT_S = 30.0
+# How long what is left of a refused request is read and thrown away. Closing on unread
+# bytes would send a reset, and the reset would overtake the answer.
+_LINGER_S = 2.0
 _MAX_BODY_BYTES = 1 << 20
 
 _log = logging.getLogger(__name__)
@@ -75,11 +81,29 @@ async def _converse(api: Api, reader: asyncio.StreamReader, writer: asyncio.Stre
     try:
         while await _exchange(api, http, reader, writer):
             http.start_next_cycle()
-    except (TimeoutError, ConnectionError):
-        # Half a request, or nobody left to answer: this connection only.
+        if http.their_state is not h11.DONE:
+            await _linger(reader, writer)
+        writer.close()
+        async with asyncio.timeout(_WRITE_TIMEOUT_S):
+            await writer.wait_closed()
+    except OSError:
+        # Half a request, or nobody left who reads the answer: this connection only.
         pass
     finally:
-        writer.close()
+        writer.transport.abort()
+
+
+async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Say that nothing more will come, and wait for the other side to say so too."""
+    if writer.transport.is_closing():
+        return
+    writer.write_eof()
+    try:
+        async with asyncio.timeout(_LINGER_S):
+            while await reader.read(64 * 1024):
+                pass
+    except TimeoutError:
+        pass
 
 
 async def _exchange(
@@ -87,11 +111,12 @@ async def _exchange(
 ) -> bool:
     """Answer one request. Returns whether another may follow."""
     try:
-        request, body = await _read(http, reader)
-    except h11.RemoteProtocolError as error:
-        if http.our_state is h11.IDLE:
-            status = error.error_status_hint
-            _write(http, writer, "", Answer(status, f"{error}\n".encode(), "text/plain"))
+        request, body = await _read(http, reader, writer)
+    except h11.RemoteProtocolError as wrong:
+        if http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            text = f"{wrong}\n".encode()
+            plain = Answer(wrong.error_status_hint, text, "text/plain; charset=utf-8")
+            await _write(http, writer, "", plain)
         return False
     if request is None:
         return False
@@ -103,27 +128,44 @@ async def _exchange(
     elif body is None:
         answer = Answer(413, b"request body too large\n", "text/plain; charset=utf-8")
     else:
-        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-            answer = await api.handle(method, request.target.decode("ascii", "replace"), body)
-    _write(http, writer, method, answer)
-    await writer.drain()
+        answer = await _answer(api, method, request.target.decode("ascii", "replace"), body)
+    await _write(http, writer, method, answer)
     _log.debug("proxy: %s %s: %d", method, request.target, answer.status)
     return http.our_state is h11.DONE and http.their_state is h11.DONE
 
 
+async def _answer(api: Api, method: str, target: str, body: bytes) -> Answer:
+    try:
+        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+            return await api.handle(method, target, body)
+    except TimeoutError:
+        return error(503, f"no answer within {_ANSWER_TIMEOUT_S:g} s")
+    except Exception as failure:  # noqa: BLE001
+        # A mistake of ours in one request must not take the other requests' server away.
+        _log.exception("proxy: %s %s failed", method, target)
+        return error(500, f"internal error: {failure!r}")
+
+
 async def _read(
-    http: h11.Connection, reader: asyncio.StreamReader
+    http: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> tuple[h11.Request | None, bytes | None]:
     """The next request and its body; no request at the end, no body where it is too large."""
+    loop = asyncio.get_running_loop()
     request: h11.Request | None = None
     body = bytearray()
-    bound = _IDLE_TIMEOUT_S
+    started = http.trailing_data[0] != b""
+    deadline = loop.time() + (_READ_TIMEOUT_S if started else _IDLE_TIMEOUT_S)
     while True:
         event = http.next_event()
         if event is h11.NEED_DATA:
-            async with asyncio.timeout(bound):
+            if http.they_are_waiting_for_100_continue:
+                go_on = h11.InformationalResponse(status_code=100, headers=[])
+                writer.write(http.send(go_on) or b"")
+            async with asyncio.timeout_at(deadline):
                 http.receive_data(await reader.read(64 * 1024))
-            bound = _READ_TIMEOUT_S
+            if not started:
+                started = True
+                deadline = loop.time() + _READ_TIMEOUT_S
         elif isinstance(event, h11.Request):
             request = event
         elif isinstance(event, h11.Data):
@@ -136,7 +178,9 @@ async def _read(
             return None, None
 
 
-def _write(http: h11.Connection, writer: asyncio.StreamWriter, method: str, answer: Answer) -> None:
+async def _write(
+    http: h11.Connection, writer: asyncio.StreamWriter, method: str, answer: Answer
+) -> None:
     headers = [("X-Toxiproxy-Request-Id", secrets.token_hex(10))]
     if answer.content_type is not None:
         headers.append(("Content-Type", answer.content_type))
@@ -144,7 +188,13 @@ def _write(http: h11.Connection, writer: asyncio.StreamWriter, method: str, answ
         headers.append(("X-Content-Type-Options", "nosniff"))
     if answer.status != 204:
         headers.append(("Content-Length", str(len(answer.body))))
-    writer.write(http.send(h11.Response(status_code=answer.status, headers=headers)) or b"")
+    reason = HTTPStatus(answer.status).phrase
+    data = http.send(
+        h11.Response(status_code=answer.status, headers=headers, reason=reason.encode())
+    )
+    assert data is not None
     if method != "HEAD" and answer.body:
-        writer.write(http.send(h11.Data(data=answer.body)) or b"")
-    writer.write(http.send(h11.EndOfMessage()) or b"")
+        data += http.send(h11.Data(data=answer.body)) or b""
+    writer.write(data + (http.send(h11.EndOfMessage()) or b""))
+    async with asyncio.timeout(_WRITE_TIMEOUT_S):
+        await writer.drain()

@@ -92,7 +92,8 @@ def _add_proxy(commands: Commands) -> None:
         "proxy",
         help="a Toxiproxy without Docker: its HTTP API, its toxics, and more",
         description=(
-            "Serve Toxiproxy's HTTP API. Any Toxiproxy client works.\n"
+            "Serve Toxiproxy's HTTP API; its clients drive this one too. There so far: proxies,\n"
+            "reset, and the toxics latency, bandwidth, timeout, limit_data and reset_peer.\n"
             'Prints one JSON line {"listening": "http://…"} when it listens; ends on SIGTERM.'
         ),
         epilog=(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from harness.environment.reaper import carriers
 from tests import sabotage
 

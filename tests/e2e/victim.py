@@ -8,7 +8,6 @@ from pathlib import Path
 
 from harness.environment.local import LocalEnvironment
 from harness.faults.latency import Latency
-
 from tests.integration.stacks import FORKING, Scripted
 
 

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import pytest
+
 from harness.environment import local
 from harness.proxy.control import Control
-
 from tests.integration.wire import Upstream
 
 BOUND_S = 10.0

@@ -9,14 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness.daemons.reference import Reference
 
+from harness.daemons.reference import Reference
 from tests.integration.stacks import Place
 
 BOUND_S = 30
 
 
-def harness(*arguments: str, cwd: Path, token: str | None = None) -> subprocess.CompletedProcess[str]:
+def harness(
+    *arguments: str, cwd: Path, token: str | None = None
+) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if k != "EXAI_WS_TOKEN"}
     if token is not None:
         environment["EXAI_WS_TOKEN"] = token
@@ -33,9 +35,7 @@ def harness(*arguments: str, cwd: Path, token: str | None = None) -> subprocess.
 
 async def called(here: Place, *arguments: str, token: str | None = None):
     """`harness call` beside a running environment."""
-    return await asyncio.to_thread(
-        harness, "call", *arguments, cwd=here.directory, token=token
-    )
+    return await asyncio.to_thread(harness, "call", *arguments, cwd=here.directory, token=token)
 
 
 @pytest.mark.parametrize(

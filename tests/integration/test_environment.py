@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.client import connect
+
 from harness.daemons.reference import Reference
 from harness.environment.base import Environment
 from harness.environment.reaper import carriers
@@ -18,8 +20,6 @@ from harness.faults.pause import Pause
 from harness.faults.reset_peer import ResetPeer
 from harness.faults.restart import Restart
 from harness.faults.timeout import Timeout
-from websockets.asyncio.client import connect
-
 from tests.integration.stacks import Place
 
 
@@ -33,9 +33,9 @@ async def here(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 @pytest.mark.toxic("latency")
 async def test_latency_delays_replies_only(here: Place) -> None:
     """Downstream latency delays the reply; the request reaches the daemon at once."""
-    async with here.client() as client:
-        async with here.inject(Latency(stream="downstream", latency_ms=200)):
-            reply = await client.call("echo", {"text": "hi"})
+    late = Latency(stream="downstream", latency_ms=200)
+    async with here.client() as client, here.inject(late):
+        reply = await client.call("echo", {"text": "hi"})
 
     # The floor proves that the toxic was applied; without it a reply takes under a millisecond.
     assert reply.elapsed_ms >= 200

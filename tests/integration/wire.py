@@ -103,4 +103,3 @@ class Upstream:
     def waiting(self) -> int:
         """Connections that arrived and nobody asked for."""
         return self._ends.qsize()
-

@@ -13,7 +13,6 @@ from typing import Any, Final
 from harness.clock import now
 from harness.demo.telling import Step, Verdict
 from harness.environment.local import LocalEnvironment
-from harness.environment.processes import ending
 from harness.errors import CallError, CallUnknown, ConnectFailed, EnvironmentFailed
 from harness.faults.down import Down
 from harness.faults.kill import Kill
@@ -253,7 +252,7 @@ async def killed(story: Story) -> Step:
         await _running(story, 1)
         async with story.env.inject(Kill()):
             measured, unknown = await pending
-            how = ending(program.exit_code)
+            how = program.state
             started = now()
             again = asyncio.create_task(_back(story, started))
         ready_s = now() - started

@@ -9,60 +9,20 @@ tests on any loop.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable
-from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from harness.address import Address
 from harness.client.session import Session
-from harness.clock import now_ns
-from harness.daemons.base import Daemon
-from harness.errors import HarnessError, HealFailed, ProxyError
-from harness.faults.base import Fault, Toxic
-from harness.history import Recorder
+from harness.environment.clean_up import put_away
+from harness.environment.injection import Injection
+from harness.environment.stack import Stack
+from harness.errors import HealFailed, ProxyError
+from harness.faults.base import Fault
 from harness.proxy.control import Control
 from harness.records import Effect, ProxyEvent, read_lines
 
-__all__ = ["Environment", "Injection", "Stack"]
-
-_LIFT_TIMEOUT_S = 30.0
-
-
-class Stack(Protocol):
-    """A daemon and a proxy server that run somewhere. Each backend is one."""
-
-    daemon: Daemon
-    control: Control
-    recorder: Recorder
-
-    @property
-    def run_id(self) -> str:
-        """Names everything that belongs to it."""
-
-    @property
-    def daemon_address(self) -> Address:
-        """The daemon's own address."""
-
-    @property
-    def effects_file(self) -> Path:
-        """Where the daemon's effects go."""
-
-    async def pause_daemon(self) -> None:
-        """Freeze the daemon's processes."""
-
-    async def resume_daemon(self) -> None:
-        """Let them go on."""
-
-    async def kill_daemon(self) -> None:
-        """End them at once."""
-
-    async def stop_daemon(self, *, within_s: float) -> None:
-        """Ask them to end."""
-
-    async def start_daemon(self) -> None:
-        """Start the daemon where it does not run, and wait for its hello."""
+__all__ = ["Environment"]
 
 
 class Environment:
@@ -82,7 +42,7 @@ class Environment:
         self._listen: Address | None = None
         self._seen = 0
         self._clients = 0
-        self._injections: list[Injection] = []
+        self._injected = 0
 
     @property
     def daemon_url(self) -> str:
@@ -149,9 +109,14 @@ class Environment:
         A guard: `async with env.inject(Latency(latency_ms=200)):` puts the fault on and takes
         it off again, whatever happens inside.
         """
-        injection = Injection(self, fault, f"{fault.type}-{len(self._injections) + 1}")
-        self._injections.append(injection)
-        return injection
+        self._injected += 1
+        return Injection(
+            fault,
+            f"{fault.type}-{self._injected}",
+            stack=self.stack,
+            proxy=self.name,
+            collect=self.collect,
+        )
 
     async def heal(self) -> None:
         """
@@ -225,143 +190,3 @@ class Environment:
         except FileNotFoundError:
             return []
         return read_lines(data, Effect)[0]
-
-
-class Injection:
-    """
-    A fault put on and taken off: an async context manager, and at the same time what
-    the fault may act upon (`faults.base.Target`).
-    """
-
-    def __init__(self, environment: Environment, fault: Fault, name: str) -> None:
-        self.fault = fault
-        self.name = name
-        self._environment = environment
-        self._stack = environment.stack
-
-    async def __aenter__(self) -> Self:
-        """Put it on. Where that fails half-way, it is taken off again."""
-        self._note("invoke")
-        try:
-            await self.fault.inject(self)
-        except BaseException as error:
-            self._note("info", error=f"not injected: {error!r}")
-            await put_away(error, self._lift())
-            raise
-        self._note("ok")
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """
-        Take it off and take the proxy's events into the record.
-
-        Raises:
-            HealFailed: If it could not be lifted, and nothing worse was under way.
-        """
-        await put_away(error, self._lift(), self._environment.collect())
-
-    async def _lift(self) -> None:
-        started_ns = now_ns()
-        try:
-            async with asyncio.timeout(_LIFT_TIMEOUT_S):
-                await self.fault.lift(self)
-        except (HarnessError, TimeoutError) as error:
-            self._note("info", error=f"not lifted: {error}", f="heal")
-            raise HealFailed(
-                f"{self.name} could not be lifted: {error or f'no end in {_LIFT_TIMEOUT_S:g} s'}",
-                [("next", "use a fresh environment; this one may still be harmed")],
-            ) from error
-        self._note("ok", f="heal", elapsed_ms=round((now_ns() - started_ns) / 1e6, 3))
-
-    def _note(self, kind: str, *, f: str | None = None, **more: object) -> None:
-        error = more.pop("error", None)
-        self._stack.recorder.record(
-            process="nemesis",
-            type=kind,  # type: ignore[arg-type]
-            f=f or self.fault.type,
-            value={"name": self.name, **self.fault.settings(), **more},
-            error=None if error is None else str(error),
-        )
-
-    async def add_toxic(self, toxic: Toxic) -> None:
-        """Put this injection's toxic on the wire."""
-        await self._environment.control.add_toxic(self._environment.name, toxic, name=self.name)
-
-    async def remove_toxic(self) -> None:
-        """Take it off, and read back that it is gone."""
-        control, proxy = self._environment.control, self._environment.name
-        try:
-            await control.remove_toxic(proxy, self.name)
-        except ProxyError as error:
-            # Somebody took it off already (a heal, a reset): reading back decides.
-            if error.status != 404:
-                raise
-        if self.name in [toxic.name for toxic in await control.toxics(proxy)]:
-            raise HealFailed(f"toxic {self.name} is still on proxy {proxy} after its removal")
-
-    async def close_link(self) -> None:
-        """Refuse new connections and close the live ones."""
-        await self._environment.control.update(self._environment.name, enabled=False)
-
-    async def open_link(self) -> None:
-        """Accept connections again."""
-        state = await self._environment.control.update(self._environment.name, enabled=True)
-        if not state.enabled:
-            raise HealFailed(f"proxy {state.name} is still disabled")
-
-    async def pause_daemon(self) -> None:
-        """Freeze the daemon's processes."""
-        await self._stack.pause_daemon()
-
-    async def resume_daemon(self) -> None:
-        """Let them go on."""
-        await self._stack.resume_daemon()
-
-    async def kill_daemon(self) -> None:
-        """End the daemon's processes at once."""
-        await self._stack.kill_daemon()
-
-    async def stop_daemon(self, *, within_s: float) -> None:
-        """Ask the daemon to end."""
-        await self._stack.stop_daemon(within_s=within_s)
-
-    async def start_daemon(self) -> None:
-        """Start the daemon where it does not run."""
-        await self._stack.start_daemon()
-
-
-async def put_away(first: BaseException | None, *steps: Awaitable[object]) -> None:
-    """
-    Carry out clean-up steps, all of them, whatever happens.
-
-    A cancellation that comes meanwhile waits until they are done. What goes wrong here
-    never hides the error that was first: it becomes a note on it.
-
-    Raises:
-        BaseException: The error of the first step that failed, where `first` is None.
-    """
-    own: BaseException | None = None
-    cancelled: asyncio.CancelledError | None = None
-    for step in steps:
-        task = asyncio.ensure_future(step)
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError as error:
-                cancelled = error
-        failure = task.exception()
-        if failure is None:
-            continue
-        if first is None and own is None:
-            own = failure
-        else:
-            (first or own or failure).add_note(f"while putting away: {failure}")
-    if cancelled is not None:
-        raise cancelled from (first or own)
-    if own is not None:
-        raise own

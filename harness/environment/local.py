@@ -20,13 +20,14 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from harness.address import Address
-from harness.client.session import Session
 from harness.clock import clock_id, now, stamp
 from harness.daemons.base import Daemon
-from harness.environment.base import Environment, put_away
-from harness.environment.processes import Program, Reaper, ending
+from harness.environment.base import Environment
+from harness.environment.clean_up import put_away
+from harness.environment.processes import Program, Reaper
+from harness.environment.readiness import daemon_ready, proxy_ready
 from harness.environment.reaper import end_all
-from harness.errors import ConnectFailed, ProgramExited, ProxyError, StartTimeout
+from harness.errors import ProgramExited
 from harness.history import Recorder, Silent
 from harness.proxy.control import Control
 from harness.proxy.ports import Reservation
@@ -37,7 +38,6 @@ PROXY_COMMAND: Final = (sys.executable, "-m", "harness", "proxy")
 """The command of our own proxy, without its options."""
 
 _HOST: Final = "127.0.0.1"
-_POLL_S = 0.02
 _PROXY_START_TIMEOUT_S = 10.0
 _DAEMON_STOP_S = 2.0
 _PROXY_STOP_S = 1.0
@@ -76,6 +76,7 @@ class LocalStack:
         self._directory = directory
         self._proxy_command = list(proxy_command or PROXY_COMMAND)
         self._reservations: dict[str, Reservation] = {}
+        self._programs: dict[str, Program] = {}
 
     @property
     def directory(self) -> Path:
@@ -96,12 +97,12 @@ class LocalStack:
     @property
     def daemon_program(self) -> Program:
         """The daemon's process."""
-        return self._daemon_program
+        return self._programs["daemon"]
 
     @property
     def proxy_program(self) -> Program:
         """The proxy's process."""
-        return self._proxy_program
+        return self._programs["proxy"]
 
     async def __aenter__(self) -> Self:
         """Start both and wait until both answer. Where that fails, nothing is left."""
@@ -129,18 +130,20 @@ class LocalStack:
 
     async def _start_both(self) -> None:
         proxy = self._reserve("proxy")
-        self._proxy_program = Program(
+        self._programs["proxy"] = Program(
             "proxy",
             [*self._proxy_command, "--port", str(proxy.port), "--seed", str(self.seed)],
             variables={},
             run_id=self.run_id,
             log=self.directory / "proxy.log",
+            kept=self._keep,
         )
         self.control = Control(f"http://{proxy}")
-        self._daemon_program = self._new_daemon()
-        self._proxy_program.start()
-        self._daemon_program.start()
-        await self._proxy_ready()
+        self._programs["daemon"] = self._new_daemon()
+        self.proxy_program.start()
+        self.daemon_program.start()
+        await proxy_ready(self.control, self.proxy_program, within_s=_PROXY_START_TIMEOUT_S)
+        self._note(self.proxy_program, "started")
         await self._daemon_ready_or_retried()
 
     def _reserve(self, name: str) -> Address:
@@ -159,6 +162,7 @@ class LocalStack:
             variables=self.daemon.variables(),
             run_id=self.run_id,
             log=self.directory / "daemon.log",
+            kept=self._keep,
             secrets=() if self.daemon.token is None else (self.daemon.token,),
         )
 
@@ -172,135 +176,45 @@ class LocalStack:
             try:
                 await self._daemon_ready()
             except ProgramExited:
-                log = self._daemon_program.tail().lower()
+                log = self.daemon_program.tail().lower()
                 if "address already in use" not in log and "eaddrinuse" not in log:
                     raise
             else:
                 return
-            self._daemon_program = self._new_daemon()
+            self._programs["daemon"] = self._new_daemon()
             self._reservations["daemon"].close()
-            self._daemon_program.start()
+            self.daemon_program.start()
         await self._daemon_ready()
 
-    async def _proxy_ready(self) -> None:
-        """Wait until our own child answers; whoever else listens there is not it."""
-        deadline = now() + _PROXY_START_TIMEOUT_S
-        while True:
-            try:
-                about = await self.control.about()
-            except ProxyError as error:
-                found = error.headline
-            else:
-                if about.pid == self._proxy_program.pid:
-                    break
-                found = f"process {about.pid} answers instead of {self._proxy_program.pid}"
-            if self._proxy_program.exit_code is not None:
-                raise self._exited(self._proxy_program, self.control.url)
-            if now() >= deadline:
-                raise StartTimeout(
-                    f"the proxy did not answer within {_PROXY_START_TIMEOUT_S:g} s",
-                    [
-                        ("address", self.control.url),
-                        ("last try", found),
-                        ("log tail", self._proxy_program.tail()),
-                        self._where_next(self._proxy_program),
-                    ],
-                )
-            await asyncio.sleep(_POLL_S)
-        self._note(self._proxy_program, "started")
-
     async def _daemon_ready(self) -> None:
-        """
-        Wait until the daemon answers hello on its own address.
-
-        Raises:
-            ProgramExited: If it ends instead.
-            ConnectFailed: If it answers, and refuses our token.
-            StartTimeout: If it does not in time.
-        """
-        started = self._daemon_program.started_at
-        deadline = now() + self.daemon.start_timeout_s
-        tries = 0
-        while True:
-            tries += 1
-            try:
-                async with self._probe(deadline - now()):
-                    break
-            except ConnectFailed as error:
-                if error.kind == "unauthorized":
-                    raise
-                found, seen = error.headline, now()
-            if self._daemon_program.exit_code is not None:
-                raise self._exited(self._daemon_program, str(self.daemon_address))
-            if now() >= deadline:
-                raise StartTimeout(
-                    f'daemon "{self.daemon.type}" did not answer hello within '
-                    f"{self.daemon.start_timeout_s:g} s",
-                    [
-                        (
-                            "address",
-                            f"{self.daemon_address} (process {self._daemon_program.pid}"
-                            f" {ending(self._daemon_program.exit_code)})",
-                        ),
-                        ("last try", f"{found}, {now() - seen:.1f} s ago, number {tries}"),
-                        ("command", " ".join(self._daemon_program.command)),
-                        ("log tail", self._daemon_program.tail()),
-                        self._where_next(self._daemon_program),
-                    ],
-                )
-            await asyncio.sleep(_POLL_S)
-        self._note(self._daemon_program, "started", ready_ms=round((now() - started) * 1000, 1))
-
-    def _probe(self, within_s: float) -> Session:
-        return Session(
-            f"ws://{self.daemon_address}{self.daemon.path}",
-            dialect=self.daemon.dialect,
-            process="probe",
-            token=self.daemon.token,
-            headers=self.daemon.headers,
-            subprotocols=self.daemon.subprotocols,
-            open_timeout_s=max(0.05, within_s),
-        )
-
-    def _exited(self, program: Program, address: str) -> ProgramExited:
-        return ProgramExited(
-            f"the {program.name} {ending(program.exit_code)} before it was ready",
-            [
-                ("address", address),
-                ("command", " ".join(program.command)),
-                ("log tail", program.tail()),
-                self._where_next(program),
-            ],
-        )
-
-    def _where_next(self, program: Program) -> tuple[str, str]:
-        rest = f"{program.log} has the rest; " if self._keep else ""
-        return "next", f"{rest}run the command by hand and see what it says"
+        program = self.daemon_program
+        await daemon_ready(self.daemon, self.daemon_address, program)
+        self._note(program, "started", ready_ms=round((now() - program.started_at) * 1000, 1))
 
     async def pause_daemon(self) -> None:
         """Freeze the daemon's processes."""
-        self._daemon_program.freeze()
-        self._note(self._daemon_program, "paused")
+        self.daemon_program.freeze()
+        self._note(self.daemon_program, "paused")
 
     async def resume_daemon(self) -> None:
         """Let them go on, where they are frozen."""
-        if self._daemon_program.thaw():
-            self._note(self._daemon_program, "resumed")
+        if self.daemon_program.thaw():
+            self._note(self.daemon_program, "resumed")
 
     async def kill_daemon(self) -> None:
         """End them at once."""
-        await self._daemon_program.kill()
-        self._note(self._daemon_program, "ended")
+        await self.daemon_program.kill()
+        self._note(self.daemon_program, "ended")
 
     async def stop_daemon(self, *, within_s: float) -> None:
         """Ask them to end, and kill them after that many seconds."""
-        await self._daemon_program.stop(within_s=within_s)
-        self._note(self._daemon_program, "ended")
+        await self.daemon_program.stop(within_s=within_s)
+        self._note(self.daemon_program, "ended")
 
     async def start_daemon(self) -> None:
         """Start the daemon on its old port where it does not run, and wait for its hello."""
-        if self._daemon_program.exit_code is not None:
-            self._daemon_program.start()
+        if not self.daemon_program.alive:
+            self.daemon_program.start()
             await self._daemon_ready()
 
     async def _close(self, error: BaseException | None) -> None:
@@ -308,12 +222,9 @@ class LocalStack:
         await put_away(error, self._end_programs(), self._look_that_nothing_is_left())
 
     async def _end_programs(self) -> None:
-        programs = [
-            (getattr(self, "_daemon_program", None), _DAEMON_STOP_S),
-            (getattr(self, "_proxy_program", None), _PROXY_STOP_S),
-        ]
-        running = [(p, bound) for p, bound in programs if p is not None and p.started]
-        unexpected = [p for p, _ in running if p.exit_code is not None]
+        bounds = {"daemon": _DAEMON_STOP_S, "proxy": _PROXY_STOP_S}
+        running = [(p, bounds[name]) for name, p in self._programs.items() if p.started]
+        unexpected = [program for program, _ in running if not program.alive]
         # Side by side, and each to its end, whatever becomes of the other.
         await put_away(None, *[asyncio.ensure_future(p.stop(within_s=b)) for p, b in running])
         for program, _ in running:
@@ -332,7 +243,7 @@ class LocalStack:
         self._reaper.dismiss()
 
     def _note(self, program: Program, what: str, **more: Any) -> None:
-        how = {"how": ending(program.exit_code)} if what == "ended" else {}
+        how = {"how": program.state} if what == "ended" else {}
         value = {**how, "pid": program.pid, **more}
         self.recorder.record(process=program.name, type="info", f=what, value=value)
 
@@ -346,10 +257,10 @@ class LocalStack:
             "clock": clock_id(),
             "daemon": {
                 "type": self.daemon.type,
-                "command": self._daemon_program.command,
+                "command": self.daemon_program.command,
                 "address": str(self.daemon_address),
             },
-            "proxy_command": self._proxy_program.command,
+            "proxy_command": self.proxy_program.command,
             "python": platform.python_version(),
             "system": platform.platform(),
             "versions": {name: _version(name) for name in _PACKAGES},
@@ -418,6 +329,5 @@ class LocalEnvironment(Environment):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Put everything away, whatever fails meanwhile."""
-        own = super().__aexit__(kind, error, trace)
-        await put_away(error, own, self.stack.__aexit__(kind, error, trace))
+        """Put everything away, whatever fails meanwhile. Nothing need be healed that ends."""
+        await put_away(error, self.collect(), self.stack.__aexit__(kind, error, trace))

@@ -44,6 +44,7 @@ class Program:
         variables: Environment variables on top of the harness's own.
         run_id: The run.
         log: The file that its output is appended to.
+        kept: Whether that file will still be there afterwards.
         secrets: What must not stand in that file, nor in what is quoted of it.
 
     Attributes:
@@ -58,6 +59,7 @@ class Program:
         variables: Mapping[str, str],
         run_id: str,
         log: Path,
+        kept: bool = True,
         secrets: Sequence[str] = (),
     ) -> None:
         self.name = name
@@ -67,6 +69,7 @@ class Program:
         self._variables = {**os.environ, **variables, RUN_ID: run_id, PROGRAM: name}
         self._process: subprocess.Popen[bytes] | None = None
         self._frozen = False
+        self._kept = kept
         self._secrets = secrets
         self.started_at = 0.0
 
@@ -81,6 +84,16 @@ class Program:
         """How its newest process ended, None while it runs; negative for a signal."""
         assert self._process is not None
         return self._process.poll()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, be it in a process that it forked before its first one ended."""
+        return self.exit_code is None or bool(carriers(self.run_id, self.name))
+
+    @property
+    def state(self) -> str:
+        """How its newest process is, in words."""
+        return ending(self.exit_code)
 
     @property
     def started(self) -> bool:
@@ -187,6 +200,11 @@ class Program:
         except FileNotFoundError:
             text = ""
         return "\n".join(self._clean(text).splitlines()[-lines:]) or "(empty)"
+
+    def next_step(self) -> tuple[str, str]:
+        """The row of an error that says what to do next."""
+        rest = f"{self.log} has the rest; " if self._kept else ""
+        return "next", f"{rest}run the command by hand and see what it says"
 
     def clean_log(self) -> None:
         """Put "***" for every secret in its log; for when it no longer writes there."""

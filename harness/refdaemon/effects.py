@@ -20,6 +20,7 @@ from harness.records import Effect, write_line
 
 __all__ = ["EffectLog"]
 
+
 class EffectLog:
     """
     An open effect log.

@@ -147,6 +147,16 @@ async def test_a_forking_daemon_is_ended_whole(tmp_path: Path) -> None:
     assert carriers(run_id) == []
 
 
+async def test_a_daemon_that_goes_into_the_background(tmp_path: Path) -> None:
+    """Its first process ends, a child of it serves: that is a daemon that runs."""
+    async with Place(tmp_path, Scripted(script="{reference} &")) as here:
+        async with here.client() as client:
+            assert (await client.call("echo", {"text": "hi"})).text == "hi"
+        run_id = here.stack.run_id
+
+    assert carriers(run_id) == []
+
+
 async def test_a_daemon_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     """Closing is bounded."""
     daemon = Scripted(script="trap '' TERM; {reference} & while true; do wait; sleep 1; done")

@@ -14,7 +14,7 @@ from harness.faults.latency import Latency
 from harness.faults.limit_data import LimitData
 from harness.faults.reset_peer import ResetPeer
 from harness.faults.timeout import Timeout
-from tests.integration.conftest import ProxyServer
+from tests.integration.proxy_process import ProxyServer
 from tests.integration.wire import MS, End, Upstream
 
 

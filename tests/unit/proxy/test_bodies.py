@@ -6,6 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from harness.address import Address
 from harness.faults.latency import Latency
 from harness.proxy.bodies import (
@@ -19,8 +22,6 @@ from harness.proxy.bodies import (
 )
 from harness.proxy.events import EventLog
 from harness.proxy.proxies import NamedToxic, Proxy
-from hypothesis import given
-from hypothesis import strategies as st
 
 SHAPES: dict[str, type] = {"name": str, "enabled": bool, "toxicity": float, "attributes": dict}
 

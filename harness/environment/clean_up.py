@@ -1,0 +1,40 @@
+"""Putting things away: every step, whatever happens, and the first error stays the first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+__all__ = ["put_away"]
+
+
+async def put_away(first: BaseException | None, *steps: Awaitable[object]) -> None:
+    """
+    Carry out clean-up steps, all of them, whatever happens.
+
+    A cancellation that comes meanwhile waits until they are done. What goes wrong here
+    never hides the error that was first: it becomes a note on it.
+
+    Raises:
+        BaseException: The error of the first step that failed, where `first` is None.
+    """
+    own: BaseException | None = None
+    cancelled: asyncio.CancelledError | None = None
+    for step in steps:
+        task = asyncio.ensure_future(step)
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        failure = task.exception()
+        if failure is None:
+            continue
+        if first is None and own is None:
+            own = failure
+        else:
+            (first or own or failure).add_note(f"while putting away: {failure}")
+    if cancelled is not None:
+        raise cancelled from (first or own)
+    if own is not None:
+        raise own

@@ -1,0 +1,149 @@
+"""One fault, put on and taken off again, whatever happens in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Final, Self
+
+from harness.clock import now_ns
+from harness.environment.clean_up import put_away
+from harness.environment.stack import Stack
+from harness.errors import HarnessError, HealFailed, ProxyError
+from harness.faults.base import Fault, Toxic
+from harness.history import OpType
+
+__all__ = ["Injection"]
+
+_LIFT_TIMEOUT_S: Final = 30.0
+
+
+class Injection:
+    """
+    A fault put on and taken off: an async context manager, and at the same time what
+    the fault may act upon (`faults.base.Target`).
+
+    Args:
+        fault: What to put on.
+        name: Names this injection: its toxic on the proxy, its lines in the record.
+        stack: Where.
+        proxy: The proxy's name in its server's API.
+        collect: Takes the proxy's new events into the record.
+    """
+
+    def __init__(
+        self,
+        fault: Fault,
+        name: str,
+        *,
+        stack: Stack,
+        proxy: str,
+        collect: Callable[[], Awaitable[object]],
+    ) -> None:
+        self.fault = fault
+        self.name = name
+        self._stack = stack
+        self._control = stack.control
+        self._proxy = proxy
+        self._collect = collect
+
+    async def __aenter__(self) -> Self:
+        """Put it on. Where that fails half-way, it is taken off again."""
+        self._note("invoke")
+        try:
+            await self.fault.inject(self)
+        except BaseException as error:
+            self._note("info", error=f"not injected: {error!r}")
+            await put_away(error, self._lift())
+            raise
+        self._note("ok")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """
+        Take it off and take the proxy's events into the record.
+
+        Raises:
+            HealFailed: If it could not be lifted, and nothing worse was under way.
+        """
+        await put_away(error, self._lift(), self._collect())
+
+    async def _lift(self) -> None:
+        started_ns = now_ns()
+        try:
+            async with asyncio.timeout(_LIFT_TIMEOUT_S):
+                await self.fault.lift(self)
+        except (HarnessError, TimeoutError) as error:
+            self._note("info", error=f"not lifted: {error}", f="heal")
+            raise HealFailed(
+                f"{self.name} could not be lifted: {error or f'no end in {_LIFT_TIMEOUT_S:g} s'}",
+                [("next", "use a fresh environment; this one may still be harmed")],
+            ) from error
+        self._note("ok", f="heal", elapsed_ms=round((now_ns() - started_ns) / 1e6, 3))
+
+    def _note(
+        self,
+        type: OpType,
+        *,
+        f: str | None = None,
+        error: str | None = None,
+        **more: float,
+    ) -> None:
+        self._stack.recorder.record(
+            process="nemesis",
+            type=type,
+            f=f or self.fault.type,
+            value={"name": self.name, **self.fault.settings(), **more},
+            error=error,
+        )
+
+    async def add_toxic(self, toxic: Toxic) -> None:
+        """Put this injection's toxic on the wire."""
+        await self._control.add_toxic(self._proxy, toxic, name=self.name)
+
+    async def remove_toxic(self) -> None:
+        """Take it off, and read back that it is gone."""
+        try:
+            await self._control.remove_toxic(self._proxy, self.name)
+        except ProxyError as error:
+            # Somebody took it off already (a heal, a reset): reading back decides.
+            if error.status != 404:
+                raise
+        if self.name in [toxic.name for toxic in await self._control.toxics(self._proxy)]:
+            raise HealFailed(f"toxic {self.name} is still on proxy {self._proxy} after its removal")
+
+    async def close_link(self) -> None:
+        """Refuse new connections and close the live ones."""
+        await self._control.update(self._proxy, enabled=False)
+
+    async def open_link(self) -> None:
+        """Accept connections again."""
+        state = await self._control.update(self._proxy, enabled=True)
+        if not state.enabled:
+            raise HealFailed(f"proxy {state.name} is still disabled")
+
+    async def pause_daemon(self) -> None:
+        """Freeze the daemon's processes."""
+        await self._stack.pause_daemon()
+
+    async def resume_daemon(self) -> None:
+        """Let them go on."""
+        await self._stack.resume_daemon()
+
+    async def kill_daemon(self) -> None:
+        """End the daemon's processes at once."""
+        await self._stack.kill_daemon()
+
+    async def stop_daemon(self, *, within_s: float) -> None:
+        """Ask the daemon to end."""
+        await self._stack.stop_daemon(within_s=within_s)
+
+    async def start_daemon(self) -> None:
+        """Start the daemon where it does not run."""
+        await self._stack.start_daemon()

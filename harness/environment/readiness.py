@@ -1,0 +1,117 @@
+"""
+Waiting until programs are ready, with errors that tell why they are not.
+
+Ready means an answer from the program itself, on its own address: a completed hello
+of the daemon, a word of the proxy that names its process. A port that accepts proves
+nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from harness.address import Address
+from harness.client.session import Session
+from harness.clock import now
+from harness.daemons.base import Daemon
+from harness.environment.processes import Program
+from harness.errors import ConnectFailed, ProgramExited, ProxyError, StartTimeout
+from harness.proxy.control import Control
+
+__all__ = ["daemon_ready", "proxy_ready"]
+
+_POLL_S: Final = 0.02
+
+
+async def proxy_ready(control: Control, program: Program, *, within_s: float) -> None:
+    """
+    Wait until our own proxy process answers; whoever else listens there is not it.
+
+    Raises:
+        ProgramExited: If it ends instead.
+        StartTimeout: If it does not answer in time.
+    """
+
+    async def ask(_: float) -> str | None:
+        try:
+            about = await control.about()
+        except ProxyError as error:
+            return error.headline
+        if about.pid == program.pid:
+            return None
+        return f"process {about.pid} answers instead of {program.pid}"
+
+    what = f"the proxy did not answer within {within_s:g} s"
+    await _until(ask, program, what=what, where=control.url, within_s=within_s)
+
+
+async def daemon_ready(daemon: Daemon, address: Address, program: Program) -> None:
+    """
+    Wait until the daemon answers hello on its own address.
+
+    Raises:
+        ConnectFailed: If it answers, and refuses our token.
+        ProgramExited: If it ends instead.
+        StartTimeout: If it does not within `daemon.start_timeout_s`.
+    """
+
+    async def ask(within_s: float) -> str | None:
+        probe = Session(
+            f"ws://{address}{daemon.path}",
+            dialect=daemon.dialect,
+            process="probe",
+            token=daemon.token,
+            headers=daemon.headers,
+            subprotocols=daemon.subprotocols,
+            open_timeout_s=max(0.05, within_s),
+        )
+        try:
+            async with probe:
+                return None
+        except ConnectFailed as error:
+            # Waiting turns no wrong token into a right one.
+            if error.kind == "unauthorized":
+                raise
+            return error.headline
+
+    within_s = daemon.start_timeout_s
+    what = f'daemon "{daemon.type}" did not answer hello within {within_s:g} s'
+    await _until(ask, program, what=what, where=str(address), within_s=within_s)
+
+
+async def _until(
+    ask: Callable[[float], Awaitable[str | None]],
+    program: Program,
+    *,
+    what: str,
+    where: str,
+    within_s: float,
+) -> None:
+    """Ask until the answer is None, the program ends or the time is over."""
+    deadline = now() + within_s
+    tries = 0
+    while True:
+        tries += 1
+        found = await ask(deadline - now())
+        if found is None:
+            return
+        seen = now()
+        rows = [("command", " ".join(program.command)), ("log tail", program.tail())]
+        if not program.alive:
+            raise ProgramExited(
+                f"the {program.name} {program.state} before it was ready",
+                [("address", where), *rows, program.next_step()],
+            )
+        if seen >= deadline:
+            raise StartTimeout(
+                what,
+                [
+                    ("address", f"{where} (process {program.pid} {program.state})"),
+                    ("last try", f"{found}, {now() - seen:.1f} s ago, number {tries}"),
+                    *rows,
+                    program.next_step(),
+                ],
+            )
+        await asyncio.sleep(_POLL_S)

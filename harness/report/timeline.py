@@ -195,7 +195,8 @@ def _proxy(op: Op, value: dict[str, Any]) -> str:
 
 
 def _words(op: Op, value: dict[str, Any]) -> str:
-    said = " ".join(f"{k} {v}" for k, v in value.items())
+    # "how" is a phrase of its own: "ended, killed by SIGKILL".
+    said = " ".join(str(v) if k == "how" else f"{k} {v}" for k, v in value.items())
     return " ".join(part for part in (op.f, op.error or "", said) if part)
 
 

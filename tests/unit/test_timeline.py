@@ -126,13 +126,13 @@ def test_what_the_daemon_did_stands_in_its_column():
     A process that started or ended, and an effect that was recorded.
     """
     script = Script()
-    script.add("daemon", "info", "ended", value={"pid": 4711, "how": "signal 9"})
+    script.add("daemon", "info", "ended", value={"how": "signal 9", "pid": 4711})
     script.add("daemon", "info", "effect", key="k7")
 
     lines = script.draw(width=140)
 
     at = column(lines, "daemon")
-    assert [line[at:] for line in lines[1:]] == ["ended pid 4711 how signal 9", "executed k7"]
+    assert [line[at:] for line in lines[1:]] == ["ended signal 9 pid 4711", "executed k7"]
 
 
 def test_a_fault_is_shown_with_its_settings_for_as_long_as_it_is_in_place():

@@ -16,7 +16,7 @@ T = TypeVar("T")
 __all__ = ["Effect", "ProxyEvent", "read_lines", "write_line"]
 
 
-class Effect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Effect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """
     What one execution of a tool did, on file before its answer leaves.
 
@@ -28,7 +28,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         request_id: Which call.
         session: Whose call.
         pid: The daemon process that ran it.
-        digest: The first 16 hex digits of the SHA-256 of the arguments' JSON.
+        digest: BLAKE2b of the arguments' JSON, 8 bytes as 16 hex digits.
         value: What the tool made of it, where that is worth a record (a counter's total).
     """
 
@@ -74,9 +74,12 @@ class ProxyEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str | None = None
 
 
+_encode = msgspec.json.Encoder().encode
+
+
 def write_line(record: Any) -> bytes:
     """A record as one line of JSON, newline included."""
-    return msgspec.json.encode(record) + b"\n"
+    return _encode(record) + b"\n"
 
 
 def read_lines(data: bytes, shape: type[T]) -> tuple[list[T], bytes]:

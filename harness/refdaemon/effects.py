@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from hashlib import sha256
+from hashlib import blake2b
 from pathlib import Path
 from typing import Self
 
@@ -68,7 +68,7 @@ class EffectLog:
                 request_id=call.request_id,
                 session=session,
                 pid=self._pid,
-                digest=sha256(encode(call.arguments)).hexdigest()[:16],
+                digest=blake2b(encode(call.arguments), digest_size=8).hexdigest(),
                 value=value,
             )
         )

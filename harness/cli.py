@@ -132,7 +132,7 @@ def _add_proxy(commands: Commands) -> None:
 def _proxy(args: argparse.Namespace) -> int:
     from harness.proxy.server import serve
 
-    log_to_stderr(os.environ.get("LOG_LEVEL", "info").upper())
+    log_to_stderr(os.environ.get("LOG_LEVEL", "info"))
     seed = fresh_seed() if args.seed is None else args.seed
     address = Address(args.host, args.port)
     return run(serve(address, seed=seed, allow_remote=args.allow_remote))

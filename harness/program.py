@@ -13,9 +13,9 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
-from harness.errors import EXIT_USAGE, HarnessError
+from harness.errors import EXIT_USAGE, HarnessError, InvalidValue
 
 __all__ = [
     "Parser",
@@ -70,11 +70,31 @@ def complain(program: str, error: HarnessError) -> None:
     print(f"{program}: {type(error).__name__}: {error}", file=sys.stderr)
 
 
-def log_to_stderr(level: str = "INFO") -> None:
-    """Log to stderr, one line a record, values at the end."""
+# Toxiproxy's words for LOG_LEVEL, so that its users need not learn ours.
+_LEVELS: Final = {
+    "trace": "DEBUG",
+    "debug": "DEBUG",
+    "info": "INFO",
+    "warn": "WARNING",
+    "warning": "WARNING",
+    "error": "ERROR",
+    "fatal": "CRITICAL",
+    "panic": "CRITICAL",
+}
+
+
+def log_to_stderr(level: str = "info") -> None:
+    """
+    Log to stderr, one line a record, values at the end.
+
+    Raises:
+        InvalidValue: If there is no such level.
+    """
+    if level.lower() not in _LEVELS:
+        raise InvalidValue(f'"{level}" is no log level; expected one of {", ".join(_LEVELS)}')
     logging.basicConfig(
         stream=sys.stderr,
-        level=level,
+        level=_LEVELS[level.lower()],
         format="%(asctime)s.%(msecs)03d %(levelname)s %(message)s",
         datefmt="%H:%M:%S",
     )

@@ -30,7 +30,7 @@ from harness.proxy.bodies import (
     toxic_json,
 )
 from harness.proxy.events import EventLog
-from harness.proxy.ports import resolved
+from harness.proxy.ports import reason, resolved
 from harness.proxy.proxies import NamedToxic, Proxy
 from harness.records import write_line
 from harness.registry import catalogue
@@ -297,6 +297,4 @@ async def _start(proxy: Proxy) -> None:
 
 
 def _listen_failed(address: Address, failure: OSError) -> Refused:
-    # asyncio words its errors at length; the system's own words are Toxiproxy's too.
-    words = os.strerror(failure.errno).lower() if failure.errno and failure.errno > 0 else failure
-    return Refused(500, f"listen tcp {address}: bind: {words}")
+    return Refused(500, f"listen tcp {address}: bind: {reason(failure)}")

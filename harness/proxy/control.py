@@ -163,9 +163,12 @@ class Control:
         path = f"/harness/events?since={since}"
         body = await self._ask("GET", path)
         try:
-            return read_lines(body, ProxyEvent)[0]
+            events, torn = read_lines(body, ProxyEvent)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise self._unreadable("GET", path, str(error)) from None
+        if torn:
+            raise self._unreadable("GET", path, "its last line has no end")
+        return events
 
     async def _do(self, method: str, path: str) -> None:
         """A request whose success has no body: something else may answer 200 to anything."""
@@ -200,7 +203,7 @@ class Control:
                 f"{method} {path}: {found}",
                 [("server", self.url), ("next", "see whether the proxy runs and listens there")],
             ) from None
-        if status >= 400:
+        if status >= 300:
             text = _error_text(answer)
             raise ProxyError(
                 f"{method} {path}: the proxy answered {status}: {text}",

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import sys
 
 from harness.address import Address
 
-__all__ = ["Reservation", "resolved"]
+__all__ = ["Reservation", "reason", "resolved"]
 
 _RESOLVE_TIMEOUT_S = 5.0
 
@@ -41,6 +42,14 @@ async def resolved(address: Address) -> Address:
         raise OSError(f"no such host: {address.host}") from None
     first = min(found, key=lambda info: info[0] != socket.AF_INET)
     return Address(str(first[4][0]), address.port)
+
+
+def reason(failure: OSError) -> str:
+    """Why an address could not be had, in the system's words: asyncio's are long."""
+    # Below 0 are the resolver's numbers, which the system does not know.
+    if failure.errno is None or failure.errno < 0:
+        return str(failure)
+    return os.strerror(failure.errno).lower()
 
 
 class Reservation:

@@ -141,15 +141,23 @@ class Relay:
 
     async def _dial(self, upstream: Address) -> None:
         loop = asyncio.get_running_loop()
+        connected = False
         try:
             async with asyncio.timeout(_DIAL_TIMEOUT_S):
                 await loop.create_connection(lambda: self._daemon, upstream.host, upstream.port)
+            connected = True
         # ValueError: a name that cannot even be asked for.
         except (OSError, ValueError) as error:
             why = str(error) or f"no answer within {_DIAL_TIMEOUT_S:g} s"
             self._owner.event("unreachable", self, detail=f"{upstream}: {why}")
             self.close("upstream unreachable")
             return
+        finally:
+            if not connected:
+                # Cancelled late, uvloop closes a transport whose protocol has seen
+                # connection_made, and calls no connection_lost.
+                self._daemon.gone = True
+                self.side_gone()
         # Either side may have ended already: then its own end is under way in its link.
         for stream in self.links:
             source, destination = self._ends(stream)

@@ -18,6 +18,7 @@ from harness.errors import EXIT_VALID, EnvironmentFailed
 from harness.program import announce, stop_signal
 from harness.proxy.api import Api
 from harness.proxy.bodies import Answer, error
+from harness.proxy.ports import reason
 
 __all__ = ["serve"]
 
@@ -59,9 +60,9 @@ async def serve(listen: Address, *, seed: int, allow_remote: bool = False) -> in
         server = await asyncio.start_server(
             lambda reader, writer: _converse(api, reader, writer), listen.host, listen.port
         )
-    except OSError as error:
+    except OSError as failure:
         raise EnvironmentFailed(
-            f"the proxy's API cannot listen on {listen}: {error.strerror or error}",
+            f"the proxy's API cannot listen on {listen}: {reason(failure)}",
             [("next", "end what listens there, or give another --port; --port 0 finds a free one")],
         ) from None
     host, port = server.sockets[0].getsockname()[:2]
@@ -86,8 +87,9 @@ async def _converse(api: Api, reader: asyncio.StreamReader, writer: asyncio.Stre
         writer.close()
         async with asyncio.timeout(_WRITE_TIMEOUT_S):
             await writer.wait_closed()
-    except OSError:
-        # Half a request, or nobody left who reads the answer: this connection only.
+    except (OSError, asyncio.CancelledError):
+        # Half a request, or nobody left who reads the answer: this connection only. Only
+        # the program's end cancels, and asyncio's streams complain of a cancelled task.
         pass
     finally:
         writer.transport.abort()

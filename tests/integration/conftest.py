@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.integration.proxy_process import BOUND_S, ProxyServer, proxy_process
+from tests.integration.proxy_process import BOUND_S, Http, ProxyServer, proxy_process
 from tests.integration.wire import Upstream
 
 
@@ -16,6 +16,20 @@ def proxy_server() -> Iterator[ProxyServer]:
     """`harness proxy` on a port of its own, seed 7."""
     with proxy_process() as server:
         yield server
+
+
+@pytest.fixture
+def api(proxy_server: ProxyServer) -> Http:
+    """The API of that proxy, for a plain HTTP client."""
+    return proxy_server.http
+
+
+@pytest.fixture
+def edge(api: Http) -> Http:
+    """The same, with a proxy named edge whose upstream is down."""
+    body = {"name": "edge", "upstream": "127.0.0.1:1", "listen": "127.0.0.1:0"}
+    assert api.call("POST", "/proxies", body).status == 201
+    return api
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,16 @@ BOUND_S = 60
 
 
 def run(command: list[str], directory: Path) -> subprocess.CompletedProcess[str]:
+    # Wide enough that no cell of the timeline is cut.
+    environment = {**os.environ, "COLUMNS": "200"}
     return subprocess.run(
-        command, cwd=directory, capture_output=True, text=True, timeout=BOUND_S, check=False
+        command,
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=BOUND_S,
+        check=False,
     )
 
 

@@ -56,5 +56,5 @@ class Daemon(ABC):
 
     def variables(self) -> dict[str, str]:
         """The environment variables its process gets on top of the harness's own."""
-        secret = {} if self.token is None else {self.token_variable: self.token}
-        return {**self.environment, **secret}
+        # Empty where it wants none: what the caller's shell has set is for another daemon.
+        return {**self.environment, self.token_variable: self.token or ""}

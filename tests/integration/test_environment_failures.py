@@ -86,6 +86,16 @@ async def test_a_wrong_token(tmp_path: Path) -> None:
     assert "wrong-0815" not in text
 
 
+async def test_a_token_of_the_callers_shell_is_not_the_daemons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that is given no token asks for none."""
+    monkeypatch.setenv("EXAI_WS_TOKEN", "somebody-elses")
+
+    async with Place(tmp_path) as here, here.client() as client:
+        assert (await client.call("echo", {"text": "hi"})).text == "hi"
+
+
 async def test_a_token_stands_nowhere(tmp_path: Path) -> None:
     """Not in a file of the run, not on a command line of any process."""
     token = "sesame-26112022"

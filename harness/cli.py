@@ -33,6 +33,7 @@ def main() -> NoReturn:
         complain("harness", error)
         code = EXIT_FAILED
     except KeyboardInterrupt:
+        print("harness: interrupted; what was started is put away", file=sys.stderr)
         code = 130
     sys.exit(code)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -111,4 +112,25 @@ def test_a_fault_without_evidence_is_unknown(
     assert (steps[-1]["name"], steps[-1]["verdict"]) == (step, "unknown")
     assert why in steps[-1]["why"]
     assert f"unknown at step {len(steps)}, {step}: " in done.stdout
+    assert carriers(run_id(tmp_path)) == []
+
+
+def test_ctrl_c_puts_everything_away(tmp_path: Path) -> None:
+    """In the middle of a step: exit 130, a sentence, nothing left."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "harness", "demo"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as demo:
+        assert demo.stdout is not None
+        assert demo.stderr is not None
+        while "1 baseline" not in demo.stdout.readline():
+            assert demo.poll() is None
+        demo.send_signal(signal.SIGINT)
+        code = demo.wait(BOUND_S)
+        said = demo.stderr.read()
+
+    assert (code, said) == (130, "harness: interrupted; what was started is put away\n")
     assert carriers(run_id(tmp_path)) == []

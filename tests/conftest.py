@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import sabotage
+
+# Both judge by the wall clock: on a busy machine, or while Hypothesis builds its tables in a
+# fresh clone, they would fail tests whose code is right.
+settings.register_profile("harness", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("harness")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.clock import Draws
-from harness.faults.base import EOF, Piece, Pipe, Toxic, wire
+from harness.faults.base import EOF, Piece, Pipe, Toxic, fault, wire
 
 __all__ = ["Bandwidth"]
 
 _PIECE_S = 0.1
 
 
-@dataclass(frozen=True, kw_only=True)
+@fault
 class Bandwidth(Toxic):
     """
     Let so many kilobytes a second through, on each connection by itself.
@@ -24,14 +23,14 @@ class Bandwidth(Toxic):
     sender: the proxy stops reading.
 
     Args:
-        rate_kb_per_s: Kilobytes (of 1000 bytes) a second. 0 lets nothing through.
-            Toxiproxy 2.13 reads 0 as unlimited, so do not use it for a black hole:
-            `Timeout(timeout_ms=0)` is one.
+        rate_kb_per_s: Kilobytes (of 1000 bytes) a second. 0 must be said, and
+            lets nothing through. Toxiproxy 2.13 reads 0 as unlimited, so do not use it
+            for a black hole: `Timeout(timeout_ms=0)` is one.
         stream: "upstream" or "downstream", seen from the client.
         toxicity: The share of connections it affects.
 
     Raises:
-        InvalidValue: If a value is out of range.
+        InvalidValue: If a value is missing or out of range.
 
     Source: Shopify/toxiproxy toxics/bandwidth.go at f48fd7f.
     """

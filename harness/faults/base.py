@@ -14,9 +14,12 @@ Rule: a change of a chain loses no byte that a toxic did not mean to lose.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import Field, dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
 from enum import Enum
-from typing import Any, ClassVar, Final, Literal, Protocol, Self
+from functools import wraps
+from inspect import get_annotations
+from typing import Any, ClassVar, Final, Literal, Protocol, Self, TypeVar, dataclass_transform
 
 from harness.clock import Draws
 from harness.errors import InvalidValue
@@ -32,8 +35,11 @@ __all__ = [
     "Target",
     "Touch",
     "Toxic",
+    "fault",
     "wire",
 ]
+
+T = TypeVar("T", bound="Fault")
 
 Stream = Literal["upstream", "downstream"]
 STREAMS: Final[tuple[Stream, ...]] = ("upstream", "downstream")
@@ -91,9 +97,17 @@ class Target(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Fault(ABC):
-    """A harm that can be put on and taken off."""
+    """
+    A harm that can be put on and taken off. Each kind is a class under `@fault`.
+
+    Attributes:
+        type: The kind's name, which is its file's.
+        needs: What an environment must be able to do for it: "process", stop the daemon's
+            process and start it again; "rst", carry a TCP reset to either end.
+    """
 
     type: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     async def inject(self, target: Target) -> None:
@@ -106,6 +120,22 @@ class Fault(ABC):
     def settings(self) -> dict[str, Any]:
         """Its fields, for the history."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def complaints(cls, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Why there can be no such fault: rows of a name and what is wrong with it."""
+        known = {f.name: f for f in fields(cls)}
+        unknown = [(name, f"unknown; {cls.takes()}") for name in values if name not in known]
+        required = [n for n, f in known.items() if f.default is f.default_factory is MISSING]
+        missing = [(name, f"missing; {cls.takes()}") for name in required if name not in values]
+        return unknown + missing
+
+    @classmethod
+    def takes(cls) -> str:
+        """The names it takes, its own first, in a phrase."""
+        own = get_annotations(cls)
+        names = sorted((f.name for f in fields(cls)), key=lambda name: name not in own)
+        return f"{cls.type} takes {', '.join(names) or 'nothing'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,13 +205,38 @@ class Pipe(ABC):
         self.touches.append(Touch(kind=kind, bytes=size))
 
 
-def wire(name: str, *, default: int = 0, at_least: int = 0) -> Any:
+def wire(name: str, *, default: Any = MISSING) -> Any:
     """
-    A field that Toxiproxy knows as the attribute `name`: a whole number.
+    A field that Toxiproxy knows as the attribute `name`: a whole number, 0 or more.
 
-    Our fields carry their unit in the name, Toxiproxy's attributes do not.
+    Our fields carry their unit in the name, Toxiproxy's attributes do not. Without a
+    default a caller must give it; on the wire an absent one is 0, as with Toxiproxy.
     """
-    return field(default=default, metadata={"wire": name, "at_least": at_least})
+    return field(default=default, metadata={"wire": name})
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(wire,))
+def fault(cls: type[T]) -> type[T]:
+    """
+    Make a class a kind of fault: a frozen dataclass that takes its values by name.
+
+    Whatever is wrong with them is raised at once as `InvalidValue`, unknown and missing
+    names included.
+    """
+    made = dataclass(frozen=True, kw_only=True)(cls)
+    init: Callable[..., None] = made.__init__
+
+    @wraps(init)
+    def checked(self: object, *nameless: object, **values: Any) -> None:
+        rows = [(repr(value), f"stands without a name; {made.takes()}") for value in nameless]
+        rows += made.complaints(values)
+        if rows:
+            problems = "1 problem" if len(rows) == 1 else f"{len(rows)} problems"
+            raise InvalidValue(f"{made.type}: {problems}", rows)
+        init(self, **values)
+
+    made.__init__ = checked  # type: ignore[method-assign]
+    return made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,22 +256,21 @@ class Toxic(Fault):
     stream: Stream = "downstream"
     toxicity: float = 1.0
 
-    def __post_init__(self) -> None:
-        complaints = []
-        if self.stream not in STREAMS:
-            complaints.append(("stream", f'"{self.stream}" is not allowed; upstream or downstream'))
-        if type(self.toxicity) not in (int, float) or not 0 <= self.toxicity <= 1:
-            complaints.append(("toxicity", f"{self.toxicity!r} is not allowed; 0 to 1"))
-        for spec in self.wire_fields():
-            value, least = getattr(self, spec.name), spec.metadata["at_least"]
+    @classmethod
+    def complaints(cls, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Also those about values that are out of range."""
+        rows = super().complaints(values)
+        stream, toxicity = values.get("stream", "downstream"), values.get("toxicity", 1.0)
+        if stream not in STREAMS:
+            rows.append(("stream", f'"{stream}" is not allowed; upstream or downstream'))
+        if type(toxicity) not in (int, float) or not 0 <= toxicity <= 1:
+            rows.append(("toxicity", f"{toxicity!r} is not allowed; 0 to 1"))
+        for spec in cls.wire_fields():
+            value = values.get(spec.name, 0)
             # Toxiproxy keeps these as int64 and refuses fractions.
-            if type(value) is not int or not least <= value < 2**63:
-                complaints.append(
-                    (spec.name, f"{value!r} is not allowed; a whole number, {least} or more")
-                )
-        if complaints:
-            problems = "1 problem" if len(complaints) == 1 else f"{len(complaints)} problems"
-            raise InvalidValue(f"{self.type}: {problems}", complaints)
+            if type(value) is not int or not 0 <= value < 2**63:
+                rows.append((spec.name, f"{value!r} is not allowed; a whole number, 0 or more"))
+        return rows
 
     @classmethod
     def wire_fields(cls) -> list[Field[Any]]:
@@ -232,13 +286,14 @@ class Toxic(Fault):
         cls, attributes: dict[str, int], *, stream: Stream, toxicity: float
     ) -> Self:
         """
-        Read what the API was sent. Absent attributes keep their default, unknown ones are ignored.
+        Read what the API was sent. Absent attributes are 0, unknown ones are ignored.
 
         Raises:
             InvalidValue: If a value is out of range.
         """
-        known = {f.metadata["wire"]: f.name for f in cls.wire_fields()}
-        values: dict[str, Any] = {known[k]: v for k, v in attributes.items() if k in known}
+        values: dict[str, Any] = {
+            f.name: attributes.get(f.metadata["wire"], 0) for f in cls.wire_fields()
+        }
         return cls(stream=stream, toxicity=toxicity, **values)
 
     @abstractmethod

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
-from harness.faults.base import Fault, Target
+from harness.faults.base import Fault, Target, fault
 
 __all__ = ["Down"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@fault
 class Down(Fault):
     """
     Close the proxy's listener and its live connections, as if nobody listened there.

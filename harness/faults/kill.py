@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
-from harness.faults.base import Fault, Target
+from harness.faults.base import Fault, Target, fault
 
 __all__ = ["Kill"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@fault
 class Kill(Fault):
     """
     End the daemon's processes at once (SIGKILL); start it again when lifted.
@@ -20,6 +19,7 @@ class Kill(Fault):
     """
 
     type: ClassVar[str] = "kill"
+    needs: ClassVar[frozenset[str]] = frozenset({"process"})
 
     async def inject(self, target: Target) -> None:
         """Kill it, and wait until it is gone."""

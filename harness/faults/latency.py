@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.clock import Draws
-from harness.faults.base import EOF, Piece, Pipe, Toxic, wire
+from harness.faults.base import EOF, Piece, Pipe, Toxic, fault, wire
 
 __all__ = ["Latency"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@fault
 class Latency(Toxic):
     """
     Hold every chunk back before passing it on.
@@ -22,7 +21,8 @@ class Latency(Toxic):
     The end of the stream waits for the data before it, and for nothing else.
 
     Args:
-        latency_ms: Delay in milliseconds, 0 or more.
+        latency_ms: Delay in milliseconds, 0 or more. It has no default: without it, and
+            without jitter, nothing would be delayed.
         jitter_ms: Each chunk's delay varies by up to this many milliseconds
             either way. Drawn from the run's seed in our proxy; Toxiproxy draws
             its own and cannot be seeded.
@@ -30,7 +30,7 @@ class Latency(Toxic):
         toxicity: The share of connections it affects.
 
     Raises:
-        InvalidValue: If a value is out of range.
+        InvalidValue: If a value is missing or out of range.
 
     Source: Shopify/toxiproxy toxics/latency.go at f48fd7f.
     """
@@ -38,7 +38,7 @@ class Latency(Toxic):
     type: ClassVar[str] = "latency"
 
     latency_ms: int = wire("latency")
-    jitter_ms: int = wire("jitter")
+    jitter_ms: int = wire("jitter", default=0)
 
     def pipe(self, draws: Draws, now: float) -> Pipe:
         """A delay line."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.clock import Draws
-from harness.faults.base import EOF, Piece, Pipe, Toxic, wire
+from harness.faults.base import EOF, Piece, Pipe, Toxic, fault, wire
 
 __all__ = ["LimitData"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@fault
 class LimitData(Toxic):
     """
     Let exactly so many bytes through, then close the connection.
@@ -20,12 +19,12 @@ class LimitData(Toxic):
     each connection from when the toxic came upon it; a change keeps the count.
 
     Args:
-        limit_bytes: How many bytes pass. 0 closes at the first chunk.
+        limit_bytes: How many bytes pass. 0 must be said, and closes at the first chunk.
         stream: "upstream" or "downstream", seen from the client.
         toxicity: The share of connections it affects.
 
     Raises:
-        InvalidValue: If a value is out of range.
+        InvalidValue: If a value is missing or out of range.
 
     Source: Shopify/toxiproxy toxics/limit_data.go at f48fd7f.
     """

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
-from harness.faults.base import Fault, Target
+from harness.faults.base import Fault, Target, fault
 
 __all__ = ["Pause"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@fault
 class Pause(Fault):
     """
     Stop the daemon's processes without telling them (SIGSTOP), and let them go on when lifted.
@@ -19,6 +18,7 @@ class Pause(Fault):
     """
 
     type: ClassVar[str] = "pause"
+    needs: ClassVar[frozenset[str]] = frozenset({"process"})
 
     async def inject(self, target: Target) -> None:
         """Freeze it."""

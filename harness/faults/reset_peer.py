@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.clock import Draws
-from harness.faults.base import EOF, RESET, Piece, Pipe, Toxic, wire
+from harness.faults.base import EOF, RESET, Piece, Pipe, Toxic, fault, wire
 
 __all__ = ["ResetPeer"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@fault
 class ResetPeer(Toxic):
     """
     On the first chunk of this direction, break the connection with a TCP reset.
@@ -33,8 +32,9 @@ class ResetPeer(Toxic):
     """
 
     type: ClassVar[str] = "reset_peer"
+    needs: ClassVar[frozenset[str]] = frozenset({"rst"})
 
-    timeout_ms: int = wire("timeout")
+    timeout_ms: int = wire("timeout", default=0)
 
     def pipe(self, draws: Draws, now: float) -> Pipe:
         """A fuse."""

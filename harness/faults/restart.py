@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from math import inf
+from typing import Any, ClassVar
 
-from harness.errors import InvalidValue
-from harness.faults.base import Fault, Target
+from harness.faults.base import Fault, Target, fault
 
 __all__ = ["Restart"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@fault
 class Restart(Fault):
     """
     Ask the daemon to end (SIGTERM), then start it again on the same port.
@@ -27,12 +27,18 @@ class Restart(Fault):
     """
 
     type: ClassVar[str] = "restart"
+    needs: ClassVar[frozenset[str]] = frozenset({"process"})
 
     within_s: float = 10.0
 
-    def __post_init__(self) -> None:
-        if not self.within_s > 0:
-            raise InvalidValue(f"restart: within_s {self.within_s} is not allowed; seconds above 0")
+    @classmethod
+    def complaints(cls, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Also that about a bound which is none."""
+        rows = super().complaints(values)
+        within_s = values.get("within_s", 1.0)
+        if type(within_s) not in (int, float) or not 0 < within_s < inf:
+            rows.append(("within_s", f"{within_s!r} is not allowed; seconds, more than 0"))
+        return rows
 
     async def inject(self, target: Target) -> None:
         """Stop it and start it again."""

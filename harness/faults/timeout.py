@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.clock import Draws
-from harness.faults.base import EOF, Piece, Pipe, Toxic, wire
+from harness.faults.base import EOF, Piece, Pipe, Toxic, fault, wire
 
 __all__ = ["Timeout"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@fault
 class Timeout(Toxic):
     """
     Throw all data of one direction away; the other direction flows on.
@@ -35,7 +34,7 @@ class Timeout(Toxic):
 
     type: ClassVar[str] = "timeout"
 
-    timeout_ms: int = wire("timeout")
+    timeout_ms: int = wire("timeout", default=0)
 
     def pipe(self, draws: Draws, now: float) -> Pipe:
         """A hole."""

@@ -47,7 +47,7 @@ async def test_an_end_is_told_with_who_and_how(
 @pytest.mark.parametrize("stream", STREAMS)
 @pytest.mark.parametrize(
     ("kind", "toxic"),
-    [("cut", LimitData()), ("reset", ResetPeer()), ("cut", Timeout(timeout_ms=10))],
+    [("cut", LimitData(limit_bytes=0)), ("reset", ResetPeer()), ("cut", Timeout(timeout_ms=10))],
     ids=["limit_data", "reset_peer", "timeout"],
 )
 async def test_an_end_by_a_toxic_is_told_with_its_name(

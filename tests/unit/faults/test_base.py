@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import pickle
 from dataclasses import FrozenInstanceError
 from typing import Any
 
@@ -22,6 +24,12 @@ from harness.registry import catalogue
 
 FAULTS = catalogue("harness.faults", Fault)
 TOXICS = [fault for fault in FAULTS.values() if issubclass(fault, Toxic)]
+# What has no default, with a value that will do.
+REQUIRED: dict[str, dict[str, Any]] = {
+    "bandwidth": {"rate_kb_per_s": 1},
+    "latency": {"latency_ms": 1},
+    "limit_data": {"limit_bytes": 1},
+}
 
 
 def test_the_catalogue_holds_the_faults_by_the_name_of_their_file():
@@ -48,17 +56,72 @@ def test_the_toxics_have_the_names_toxiproxy_knows():
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_fault_is_a_frozen_keyword_only_value_with_defaults(fault: type[Fault]):
+def test_a_fault_is_a_frozen_value(fault: type[Fault]):
     """
     Two faults with the same settings are equal, and none can be changed.
     """
-    one = fault()
+    one = fault(**REQUIRED.get(fault.type, {}))
 
     assert one == fault(**one.settings())
+    assert one == pickle.loads(pickle.dumps(one))
     with pytest.raises(FrozenInstanceError):
         one.type = "other"  # type: ignore[misc]
-    with pytest.raises(TypeError):
-        fault(1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_name_that_a_fault_does_not_know_is_refused_with_those_it_knows(fault: type[Fault]):
+    """
+    A slip of the pen is answered with the names to choose from, its own first.
+    """
+    known = [*inspect.signature(fault).parameters]
+    own = [name for name in known if name not in ("stream", "toxicity")]
+    takes = ", ".join(own + [name for name in known if name not in own]) or "nothing"
+
+    with pytest.raises(InvalidValue) as caught:
+        fault(latncy_ms=1, **REQUIRED.get(fault.type, {}))
+
+    assert caught.value.headline == f"{fault.type}: 1 problem"
+    assert caught.value.details == (("latncy_ms", f"unknown; {fault.type} takes {takes}"),)
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_value_without_a_name_is_refused(fault: type[Fault]):
+    """
+    `Latency(200)` could be anything.
+    """
+    with pytest.raises(InvalidValue) as caught:
+        fault(200, **REQUIRED.get(fault.type, {}))  # type: ignore[call-arg]
+
+    assert caught.value.details[0][0] == "200"
+    assert f"{fault.type} takes" in caught.value.details[0][1]
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [(Latency, "latency_ms"), (Bandwidth, "rate_kb_per_s"), (LimitData, "limit_bytes")],
+)
+def test_what_makes_the_fault_bite_must_be_given(fault: type[Fault], name: str):
+    """
+    Without it nothing would be harmed, or everything, and nobody would have asked for either.
+    """
+    with pytest.raises(InvalidValue) as caught:
+        fault()
+
+    assert [label for label, _ in caught.value.details] == [name]
+    assert caught.value.details[0][1].startswith(f"missing; {fault.type} takes {name}, ")
+    assert fault(**{name: 0}).settings()[name] == 0
+
+
+def test_only_faults_on_the_process_and_resets_need_more_than_a_proxy():
+    """
+    What an environment must be able to do stands with the fault.
+    """
+    assert {name: set(fault.needs) for name, fault in FAULTS.items() if fault.needs} == {
+        "kill": {"process"},
+        "pause": {"process"},
+        "reset_peer": {"rst"},
+        "restart": {"process"},
+    }
 
 
 @pytest.mark.parametrize("toxic", TOXICS, ids=lambda toxic: toxic.type)
@@ -83,24 +146,35 @@ def test_the_attributes_carry_toxiproxys_names():
     assert ResetPeer(timeout_ms=7).attributes() == {"timeout": 7}
 
 
-def test_absent_attributes_keep_their_default_and_unknown_ones_are_ignored():
+def test_absent_attributes_are_0_and_unknown_ones_are_ignored():
     """
     Toxiproxy reads bodies in the same way.
     """
     read = Latency.from_attributes({"jitter": 2, "colour": 3}, stream="upstream", toxicity=1.0)
 
-    assert read == Latency(stream="upstream", jitter_ms=2)
+    assert read == Latency(stream="upstream", latency_ms=0, jitter_ms=2)
+
+
+@pytest.mark.parametrize("toxic", TOXICS, ids=lambda toxic: toxic.type)
+def test_the_wire_may_leave_out_what_a_python_caller_must_give(toxic: type[Toxic]):
+    """
+    Toxiproxy takes a toxic without any attribute, so its clients may send one.
+    """
+    read = toxic.from_attributes({}, stream="downstream", toxicity=1.0)
+
+    assert set(read.attributes().values()) == {0}
 
 
 def test_all_complaints_about_a_toxic_come_at_once():
     """
-    Four bad values, four complaints, each naming its field, the value and what is allowed.
+    A bad name and four bad values, five complaints, each with what is allowed.
     """
     with pytest.raises(InvalidValue) as caught:
-        Latency(stream="sideways", toxicity=2, latency_ms=-1, jitter_ms=1.5)  # type: ignore[arg-type]
+        Latency(colour=1, stream="sideways", toxicity=2, latency_ms=-1, jitter_ms=1.5)  # type: ignore[call-arg, arg-type]
 
-    assert caught.value.headline == "latency: 4 problems"
+    assert caught.value.headline == "latency: 5 problems"
     assert dict(caught.value.details) == {
+        "colour": "unknown; latency takes latency_ms, jitter_ms, stream, toxicity",
         "stream": '"sideways" is not allowed; upstream or downstream',
         "toxicity": "2 is not allowed; 0 to 1",
         "latency_ms": "-1 is not allowed; a whole number, 0 or more",
@@ -126,8 +200,8 @@ def test_an_attribute_that_toxiproxy_could_not_keep_is_refused(value: Any):
         LimitData(limit_bytes=value)
 
 
-@pytest.mark.parametrize("value", [0, -1, float("nan")])
-def test_a_restart_wants_a_bound_above_zero(value: float):
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "3"])
+def test_a_restart_wants_a_bound_above_zero(value: Any):
     """
     A daemon that never ends must be killed at some time.
     """

@@ -42,7 +42,7 @@ def test_latency_of_zero_delays_nothing_and_reports_nothing():
     """
     Without a delay a chunk is due when it arrives, and no harm is claimed.
     """
-    pipe = Latency().pipe(DRAWS, 0.0)
+    pipe = Latency(latency_ms=0).pipe(DRAWS, 0.0)
 
     pipe.receive_data(b"abc", 1.0)
 

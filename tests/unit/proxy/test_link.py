@@ -110,9 +110,9 @@ def test_nothing_is_due_where_nothing_waits():
 
 def test_toxics_stand_where_they_are_put():
     """Added at the end unless told where."""
-    link = chain(Latency(), Latency())
-    link.add("first", Latency().pipe(DRAWS, 0.0), index=0)
-    link.add("last", Latency().pipe(DRAWS, 0.0))
+    link = chain(Latency(latency_ms=0), Latency(latency_ms=0))
+    link.add("first", Latency(latency_ms=0).pipe(DRAWS, 0.0), index=0)
+    link.add("last", Latency(latency_ms=0).pipe(DRAWS, 0.0))
 
     assert link.names() == ["first", "0", "1", "last"]
 
@@ -240,7 +240,7 @@ def test_touches_carry_the_toxics_name_and_are_told_once():
 
 def test_a_chain_wants_no_more_while_one_toxic_is_full():
     """Back-pressure: one full toxic stops the source, room in it starts the source again."""
-    link = chain(Latency(), Bandwidth(rate_kb_per_s=1_000))
+    link = chain(Latency(latency_ms=0), Bandwidth(rate_kb_per_s=1_000))
     assert link.wants_more
     link.receive_data(b"x" * 70_000, 0.0)
     link.advance(0.0)

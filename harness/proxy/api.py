@@ -2,7 +2,8 @@
 Toxiproxy's HTTP API without HTTP: a method, a path and a body in, an answer out.
 
 Statuses and error texts are Toxiproxy 2.12's, so that its clients read them as
-they always did. Beyond it: `GET /harness/events?since=N` and `GET /harness/about`.
+they always did. Beyond it: `GET /harness/events?since=N`, `GET /harness/about`, and a
+seed for one proxy, given as `"harness": {"seed": 7}` when it is made.
 Where we refuse what it takes (values that make no sense, targets that are not on
 this machine), the answer is a 400 that says why.
 """
@@ -27,6 +28,7 @@ from harness.proxy.bodies import (
     json_answer,
     lowered,
     proxy_json,
+    seed_of,
     toxic_json,
 )
 from harness.proxy.events import EventLog
@@ -46,7 +48,7 @@ class Api:
     The proxies of one server.
 
     Args:
-        seed: Root seed of all draws.
+        seed: Root seed of the draws of proxies that bring none.
         allow_remote: Whether proxies may listen on, and connect to, other machines.
     """
 
@@ -147,7 +149,9 @@ class Api:
         )
 
     async def _create(self, request: Request) -> Answer:
-        fields = request.fields({"name": str, "listen": str, "upstream": str, "enabled": bool})
+        fields = request.fields(
+            {"name": str, "listen": str, "upstream": str, "enabled": bool, "harness": dict}
+        )
         for name in ("name", "upstream"):
             if not fields.get(name):
                 raise Refused(400, f"missing required field: {name}")
@@ -159,6 +163,7 @@ class Api:
             self._address(fields["upstream"], "upstream"),
             events=self.events,
             seed=self.seed,
+            own_seed=seed_of(fields),
         )
         if fields.get("enabled", True):
             await _start(proxy)
@@ -183,7 +188,10 @@ class Api:
 
     async def _update(self, request: Request, name: str) -> Answer:
         proxy = self._find(name)
-        fields = request.fields({"listen": str, "upstream": str, "enabled": bool})
+        fields = request.fields({"listen": str, "upstream": str, "enabled": bool, "harness": dict})
+        # What was read may be sent back whole.
+        if "harness" in fields and seed_of(fields) != proxy.own_seed:
+            raise Refused(400, "harness.seed cannot be changed; remove the proxy and make it anew")
         listen, upstream = proxy.listen, proxy.upstream
         if "listen" in fields:
             listen = self._address(fields["listen"], "listen")

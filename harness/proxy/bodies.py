@@ -3,7 +3,7 @@ Toxiproxy's JSON, read and written with Go's habits.
 
 Keys match in any case, null means absent, unknown keys and what follows the first
 value are ignored, whole numbers may not be written as fractions. Errors are JSON
-labelled as text.
+labelled as text. Only what stands under our own key, `harness`, is read strictly.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ __all__ = [
     "json_answer",
     "lowered",
     "proxy_json",
+    "seed_of",
     "toxic_json",
 ]
 
@@ -109,8 +110,34 @@ def lowered(value: dict[str, Any]) -> dict[str, Any]:
     return {key.lower(): item for key, item in value.items() if item is not None}
 
 
+def seed_of(fields: dict[str, Any]) -> int | None:
+    """
+    The seed that a proxy's fields carry under `harness`, None where they have no such key.
+
+    Raises:
+        Refused: If anything else stands there.
+    """
+    if "harness" not in fields:
+        return None
+    ours = fields["harness"]
+    unknown = sorted(ours.keys() - {"seed"})
+    if unknown:
+        raise Refused(400, f"harness takes nothing but seed, found {json.dumps(unknown)}")
+    seed = ours.get("seed")
+    if type(seed) is not int:
+        found = seed if isinstance(seed, float) else _kind(seed)
+        raise Refused(400, f"harness.seed was invalid, expected a whole number, found {found}")
+    return seed
+
+
 def proxy_json(proxy: Proxy) -> dict[str, Any]:
-    """A proxy as the API shows it. `Logger` is an accident that clients have come to model."""
+    """
+    A proxy as the API shows it.
+
+    `Logger` is an accident that clients have come to model. `harness` is our own, and
+    only there where it was given.
+    """
+    ours = {} if proxy.own_seed is None else {"harness": {"seed": proxy.own_seed}}
     return {
         "name": proxy.name,
         "listen": str(proxy.listen),
@@ -118,6 +145,7 @@ def proxy_json(proxy: Proxy) -> dict[str, Any]:
         "enabled": proxy.enabled,
         "Logger": {},
         "toxics": [toxic_json(entry) for entry in proxy.listed()],
+        **ours,
     }
 
 

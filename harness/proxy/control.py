@@ -26,7 +26,7 @@ T = TypeVar("T")
 # The events that our proxy keeps are some megabytes.
 _MAX_ANSWER_BYTES = 64 << 20
 
-__all__ = ["About", "Control", "ProxyState", "ToxicState"]
+__all__ = ["About", "Control", "OwnState", "ProxyState", "ToxicState"]
 
 
 class ToxicState(msgspec.Struct, frozen=True):
@@ -39,14 +39,31 @@ class ToxicState(msgspec.Struct, frozen=True):
     attributes: dict[str, Any]
 
 
+class OwnState(msgspec.Struct, frozen=True):
+    """What only our own proxy shows."""
+
+    seed: int
+
+
 class ProxyState(msgspec.Struct, frozen=True):
-    """A proxy as the server shows it."""
+    """
+    A proxy as the server shows it.
+
+    Attributes:
+        harness: None where it has no seed of its own; a real Toxiproxy never has.
+    """
 
     name: str
     listen: str
     upstream: str
     enabled: bool
     toxics: list[ToxicState]
+    harness: OwnState | None = None
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of its own, None where it has none."""
+        return None if self.harness is None else self.harness.seed
 
 
 class About(msgspec.Struct, frozen=True):
@@ -93,10 +110,34 @@ class Control:
         return self._read(dict[str, ProxyState], "GET", "/proxies", body)
 
     async def create(
-        self, name: str, *, upstream: str, listen: str = "127.0.0.1:0", enabled: bool = True
+        self,
+        name: str,
+        *,
+        upstream: str,
+        listen: str = "127.0.0.1:0",
+        enabled: bool = True,
+        seed: int | None = None,
     ) -> ProxyState:
-        """Make a proxy. Port 0 lets the system choose; the answer shows which it was."""
-        values = {"name": name, "upstream": upstream, "listen": listen, "enabled": enabled}
+        """
+        Make a proxy.
+
+        Args:
+            name: Its name; draws hang on it as well as on the seed.
+            upstream: Where it connects to, "host:port".
+            listen: Where it listens. Port 0 lets the system choose; the answer shows which
+                it was.
+            enabled: Whether it accepts.
+            seed: What its jitter and toxicity are drawn from; None: the server's seed. A
+                real Toxiproxy ignores it, and the answer then carries none.
+        """
+        values: dict[str, object] = {
+            "name": name,
+            "upstream": upstream,
+            "listen": listen,
+            "enabled": enabled,
+        }
+        if seed is not None:
+            values["harness"] = {"seed": seed}
         body = await self._ask("POST", "/proxies", values)
         return self._read(ProxyState, "POST", "/proxies", body)
 

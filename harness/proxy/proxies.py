@@ -39,18 +39,27 @@ class Proxy:
         upstream: Where it connects to.
         enabled: Whether it accepts.
         toxics: The toxics in the order they were added.
+        own_seed: The seed it was given, None where it draws from the server's.
     """
 
     def __init__(
-        self, name: str, listen: Address, upstream: Address, *, events: EventLog, seed: int
+        self,
+        name: str,
+        listen: Address,
+        upstream: Address,
+        *,
+        events: EventLog,
+        seed: int,
+        own_seed: int | None = None,
     ) -> None:
         self.name = name
         self.listen = listen
         self.upstream = upstream
         self.enabled = False
         self.toxics: list[NamedToxic] = []
+        self.own_seed = own_seed
         self._events = events
-        self._seed = seed
+        self._seed = seed if own_seed is None else own_seed
         self._accepted = 0
         self._relays: set[Relay] = set()
         self._reservation: Reservation | None = None

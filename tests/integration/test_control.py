@@ -76,6 +76,22 @@ async def test_it_creates_disabled_proxies_where_it_is_told(control: Control):
     assert (state.listen, state.enabled) == ("127.0.0.1:9", False)
 
 
+async def test_it_creates_proxies_with_a_seed_of_their_own(control: Control):
+    """The state carries it, wherever it is read."""
+    state = await control.create("edge", upstream=UP, seed=11)
+
+    assert state.seed == 11
+    assert (await control.proxy("edge")).seed == 11
+    assert (await control.update("edge", enabled=False)).seed == 11
+
+
+async def test_a_proxy_without_a_seed_of_its_own_shows_none(control: Control):
+    """As every proxy of a real Toxiproxy does."""
+    state = await control.create("edge", upstream=UP)
+
+    assert (state.seed, state.harness) == (None, None)
+
+
 async def test_it_updates_only_what_is_given(control: Control):
     """The rest keeps its value."""
     state = await control.create("edge", upstream=UP)

@@ -77,6 +77,68 @@ def test_proxies_are_listed_by_name_in_order(api: Http):
     assert list(api.call("GET", "/proxies").json) == ["a", "b", "c"]
 
 
+def test_a_seed_of_its_own_is_echoed_behind_toxiproxys_keys(api: Http):
+    """In the answer, alone and in the list; all other bytes are those of a proxy without one."""
+    created = create(api, harness={"seed": 11})
+
+    listen = created.json["listen"]
+    assert created.status == 201
+    assert created.body.decode() == (
+        f'{{"name":"edge","listen":"{listen}","upstream":"127.0.0.1:1",'
+        '"enabled":true,"Logger":{},"toxics":[],"harness":{"seed":11}}'
+    )
+    assert api.call("GET", "/proxies/edge").body == created.body
+    assert api.call("GET", "/proxies").body == b'{"edge":' + created.body + b"}"
+
+
+@pytest.mark.parametrize(
+    ("ours", "words"),
+    [
+        ({"seed": 1.5}, "harness.seed was invalid, expected a whole number, found 1.5"),
+        ({"seed": "7"}, "harness.seed was invalid"),
+        ({}, "harness.seed was invalid"),
+        ({"seed": 7, "speed": 8}, 'harness takes nothing but seed, found ["speed"]'),
+        (7, "number into field harness of type object"),
+    ],
+)
+def test_what_is_wrong_under_our_key_makes_no_proxy(api: Http, ours: object, words: str):
+    """400 that says what was expected."""
+    reply = create(api, harness=ours)
+
+    assert reply.status == 400
+    assert words in reply.error
+    assert api.call("GET", "/proxies").json == {}
+
+
+def test_our_key_as_null_is_absent(api: Http):
+    """Like any other."""
+    reply = create(api, harness=None)
+
+    assert (reply.status, "harness" in reply.json) == (201, False)
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+@pytest.mark.parametrize("first", [None, {"seed": 7}])
+def test_a_seed_cannot_be_changed(api: Http, method: str, first: object):
+    """400, and the rest of that update is not carried out either."""
+    before = create(api, harness=first).body
+
+    reply = api.call(method, "/proxies/edge", {"enabled": False, "harness": {"seed": 8}})
+
+    assert reply.status == 400
+    assert reply.error == "harness.seed cannot be changed; remove the proxy and make it anew"
+    assert api.call("GET", "/proxies/edge").body == before
+
+
+def test_what_was_read_may_be_sent_back(api: Http):
+    """An update with the seed that the proxy has is one like any other."""
+    state = create(api, harness={"seed": 7}).json
+
+    reply = api.call("POST", "/proxies/edge", state | {"enabled": False})
+
+    assert (reply.status, reply.json) == (200, state | {"enabled": False})
+
+
 def test_a_name_that_is_taken_is_refused(edge: Http):
     """409, and the first proxy stays what it was."""
     before = edge.call("GET", "/proxies/edge").json

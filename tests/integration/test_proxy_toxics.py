@@ -303,3 +303,65 @@ async def test_toxicity_hits_the_same_connections_with_the_same_seed(wire: Wire)
     draws = [Draws(7, f"edge|harm|{n}|{wire.stream}").at("toxicity") for n in range(2, 14)]
     assert hit == [draw < 0.5 for draw in draws]
     assert 0 < sum(hit) < 12
+
+
+async def _hits(server: ProxyServer, upstream: Upstream, *, seed: int | None) -> list[bool]:
+    """Which of twelve connections a reset of toxicity 0.5 hits, on a proxy that is then removed."""
+    state = await server.control.create("edge", upstream=upstream.address, seed=seed)
+    await server.control.add_toxic("edge", ResetPeer(stream="upstream", toxicity=0.5), name="harm")
+    hits = []
+    for _ in range(12):
+        client, daemon = await connect(state.listen, upstream)
+        await client.send(b"x")
+        try:
+            hits.append(await daemon.receive(1) != b"x")
+        except ConnectionResetError:
+            hits.append(True)
+    await server.control.delete("edge")
+    return hits
+
+
+@pytest.mark.toxic("reset_peer")
+@pytest.mark.parametrize("seed", [None, 7, 11, -3])
+async def test_a_proxy_draws_from_its_own_seed(
+    proxy_server: ProxyServer, upstream: Upstream, seed: int | None
+) -> None:
+    """Where it has one; else from the server's, which is 7."""
+    hits = await _hits(proxy_server, upstream, seed=seed)
+
+    root = 7 if seed is None else seed
+    draws = [Draws(root, f"edge|harm|{n}|upstream").at("toxicity") for n in range(1, 13)]
+    assert hits == [draw < 0.5 for draw in draws]
+
+
+@pytest.mark.toxic("reset_peer")
+async def test_a_proxy_made_anew_with_its_seed_draws_the_same(
+    proxy_server: ProxyServer, upstream: Upstream
+) -> None:
+    """Two proxies of one server, one after the other; another seed draws otherwise."""
+    first = await _hits(proxy_server, upstream, seed=11)
+    other = await _hits(proxy_server, upstream, seed=12)
+    again = await _hits(proxy_server, upstream, seed=11)
+
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.toxic("latency")
+async def test_jitter_is_drawn_from_the_proxys_own_seed(
+    proxy_server: ProxyServer, upstream: Upstream
+) -> None:
+    """With it the first byte takes nearly the whole jitter, with the server's next to nothing."""
+    where = "edge|wobble|1|upstream"
+    seed = next(s for s in range(1_000) if Draws(s, where).at(0) > 0.975)
+    assert Draws(7, where).at(0) < 0.5
+    state = await proxy_server.control.create("edge", upstream=upstream.address, seed=seed)
+    wobble = Latency(stream="upstream", latency_ms=0, jitter_ms=200)
+    await proxy_server.control.add_toxic("edge", wobble, name="wobble")
+    client, daemon = await connect(state.listen, upstream)
+    started = now()
+
+    await client.send(b"x")
+
+    assert await daemon.receive(1) == b"x"
+    assert now() - started >= 190 * MS

@@ -18,6 +18,7 @@ from harness.proxy.bodies import (
     json_answer,
     lowered,
     proxy_json,
+    seed_of,
     toxic_json,
 )
 from harness.proxy.events import EventLog
@@ -145,6 +146,62 @@ def test_a_proxys_keys_stand_in_toxiproxys_order():
         '{"name": "edge", "listen": "127.0.0.1:1", "upstream": "127.0.0.1:2", '
         '"enabled": false, "Logger": {}, "toxics": []}'
     )
+
+
+def test_a_seed_of_its_own_stands_behind_toxiproxys_keys():
+    """Under the one key that is ours, so that other clients read what they always did."""
+    here, there = Address("127.0.0.1", 1), Address("127.0.0.1", 2)
+    plain = Proxy("edge", here, there, events=EventLog(), seed=7)
+    seeded = Proxy("edge", here, there, events=EventLog(), seed=7, own_seed=7)
+
+    assert list(proxy_json(seeded).items()) == [
+        *proxy_json(plain).items(),
+        ("harness", {"seed": 7}),
+    ]
+
+
+@pytest.mark.parametrize("seed", [0, 7, -1, 10**30])
+def test_a_seed_is_any_whole_number(seed: int):
+    """Negative and long ones included."""
+    assert seed_of({"name": "edge", "harness": {"seed": seed}}) == seed
+
+
+def test_no_key_of_ours_is_no_seed():
+    """The proxy then draws from the server's."""
+    assert seed_of({"name": "edge"}) is None
+
+
+@pytest.mark.parametrize(
+    ("ours", "words"),
+    [
+        ({}, "harness.seed was invalid, expected a whole number, found null"),
+        ({"seed": None}, "found null"),
+        ({"seed": True}, "found bool"),
+        ({"seed": 7.0}, "found 7.0"),
+        ({"seed": "7"}, "found string"),
+        ({"seed": [7]}, "found array"),
+        ({"seed": {"seed": 7}}, "found object"),
+        ({"seed": 7, "sed": 8}, 'harness takes nothing but seed, found ["sed"]'),
+        ({"Seed": 7}, 'found ["Seed"]'),
+        ({"b": 1, "a\ud800": 2}, 'found ["a\\ud800", "b"]'),
+    ],
+)
+def test_anything_else_under_our_key_is_refused(ours: dict[str, Any], words: str):
+    """400; a slip there must not go unnoticed, as it would with Toxiproxy's own keys."""
+    with pytest.raises(Refused) as refused:
+        seed_of({"harness": ours})
+
+    assert refused.value.status == 400
+    assert words in refused.value.text
+
+
+@given(st.dictionaries(st.sampled_from(["seed", "Seed", "\ud800"]), JSON))
+def test_any_object_under_our_key_is_a_seed_or_refused(ours: dict[str, Any]):
+    """The refusal can be written whatever stood there."""
+    try:
+        assert type(seed_of({"harness": ours})) is int
+    except Refused as refused:
+        error(refused.status, refused.text)
 
 
 @pytest.mark.parametrize(("toxicity", "written"), [(1.0, "1"), (0.0, "0"), (0.1, "0.1")])

@@ -8,6 +8,7 @@ Every exception of the harness, and the one table that says what an error proves
     │   ├── StartTimeout    a program never became ready
     │   ├── ProgramExited   a program ended while it was needed
     │   └── HealFailed      a fault could not be lifted, or was still there afterwards
+    ├── NotIsolated         a test left something behind that others would meet
     ├── ProxyError          the proxy's API answered with an error, or not at all
     ├── HistoryDamaged      a record that cannot be read
     ├── ConnectFailed       no session: refused, no hello, wrong token
@@ -43,6 +44,7 @@ __all__ = [
     "HealFailed",
     "HistoryDamaged",
     "InvalidValue",
+    "NotIsolated",
     "Outcome",
     "ProgramExited",
     "ProxyError",
@@ -73,6 +75,7 @@ OUTCOMES: Final[Mapping[str, Outcome]] = {
     "breaker_open": "fail",
     "connection_refused": "fail",
     "not_connected": "fail",
+    "out_of_step": "fail",
     # Nobody knows: the call, or its answer, was under way.
     "TIMEOUT": "info",
     "PROVIDER_ERROR": "info",
@@ -146,6 +149,10 @@ class ProgramExited(EnvironmentFailed):
 
 class HealFailed(EnvironmentFailed):
     """A fault could not be lifted, or reading back showed that it is still there."""
+
+
+class NotIsolated(HarnessError):
+    """A test left a fault, a connection or a task behind, or changed a daemon others use."""
 
 
 class ProxyError(HarnessError):

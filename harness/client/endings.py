@@ -102,12 +102,17 @@ def why_not_connected(error: Exception, lost: BaseException | None) -> tuple[str
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         return "rejected", f"the upgrade was answered with HTTP {status}, expected 101"
+    # asyncio raises one without a number for an end in the middle of the TLS handshake.
+    if isinstance(error, ConnectionResetError) and error.errno is None and lost is None:
+        return "closed", "the connection was closed before the TLS handshake was over"
     if isinstance(error, ConnectionResetError) or isinstance(lost, ConnectionResetError):
         return "reset", "the connection was reset (RST) before the upgrade was answered"
     if isinstance(error, InvalidMessage) and isinstance(error.__cause__, EOFError):
         return "closed", "the connection was closed before the upgrade was answered"
     if isinstance(error, InvalidHandshake):
         return "rejected", f"the upgrade went wrong: {error}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "tls", f"the daemon's certificate was not accepted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return "tls", f"the TLS handshake failed: {error}"
     # With several addresses to try, asyncio puts all failures into one OSError without a number.

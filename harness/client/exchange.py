@@ -2,13 +2,14 @@
 Many requests at once over one connection, each matched with its own answer.
 
 Rule: an answer reaches the request it names or nobody, and an exception out of a
-`send` that was entered proves nothing.
+`send` that was entered proves nothing. Where answers name no request, one request
+is under way at a time, and after one that nobody waits for any more there is no next.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -17,9 +18,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
 from harness.client.endings import OPEN, Ending, ending_of
+from harness.client.silence import Silence
 from harness.dialects.base import Answer, Dialect, Incoming, Kind, Progress
 
-__all__ = ["Exchange", "Request", "Silence"]
+__all__ = ["Exchange", "Request"]
 
 
 @dataclass(kw_only=True)
@@ -31,27 +33,23 @@ class Request:
         kind: What is asked.
         request_id: Its id.
         frame: The frame that asks it.
+        binary: Whether it goes out as a binary message.
         on_progress: Told of each progress frame.
         progress: How many there were.
+        sent: Whether its frame was handed over, or is being.
         end: Its answer, or how the connection ended first.
     """
 
     kind: Kind
     request_id: str
-    frame: bytes
+    frame: bytes | str
+    binary: bool = False
     on_progress: Callable[[Progress], None] | None = None
     progress: int = 0
+    sent: bool = False
     end: asyncio.Future[Answer | Ending] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Silence:
-    """No answer: a kind of `errors.OUTCOMES`, and what happened in words."""
-
-    kind: str
-    how: str
 
 
 # A cancel shares its id with the call it is about, and comes first: to take the refusal of
@@ -94,6 +92,26 @@ class Exchange:
         # Requests that nobody waits for any more although they were never answered.
         self._given_up: set[tuple[Kind, str]] = set()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a request can be sent."""
+        return self.ending == OPEN and self._connection.state is State.OPEN
+
+    @property
+    def under_way(self) -> tuple[str, ...]:
+        """The ids of the calls that somebody waits for."""
+        return tuple(request_id for kind, request_id in self._waiting if kind == "call")
+
+    @property
+    def in_the_way(self) -> str | None:
+        """The request that must end before another may begin, None where none must."""
+        if not self._dialect.one_at_a_time:
+            return None
+        return next((each.request_id for each in self._pending()), None)
+
+    def _pending(self) -> Iterator[Request]:
+        return (request for request in self._waiting.values() if not request.end.done())
+
     def waits(self, kind: Kind, request_id: str) -> bool:
         """Whether such a request is under way."""
         return (kind, request_id) in self._waiting
@@ -124,6 +142,8 @@ class Exchange:
                 if request is None or request.end.done():
                     self._stray(incoming)
                 else:
+                    if incoming.request_id is None:
+                        incoming = replace(incoming, request_id=request.request_id)
                     request.end.set_result(incoming)
             case Progress():
                 request = self._waiting.get(("call", incoming.request_id))
@@ -138,7 +158,7 @@ class Exchange:
 
     def _who_asked(self, answer: Answer) -> Request | None:
         if answer.request_id is None:
-            return None
+            return self._only_one(answer.kind)
         for kind in _KINDS if answer.kind is None else (answer.kind,):
             request = self._waiting.get((kind, answer.request_id))
             if request is not None:
@@ -147,23 +167,38 @@ class Exchange:
                 return None
         return None
 
+    def _only_one(self, kind: Kind | None) -> Request | None:
+        """Who gets an answer that names no request."""
+        if self._dialect.one_at_a_time:
+            for request in self._pending():
+                if request.sent and kind in (None, request.kind):
+                    return request
+        return None
+
     def _stray(self, answer: Answer) -> None:
         self.strays += 1
         late = any((kind, answer.request_id) in self._given_up for kind in _KINDS)
+        if answer.request_id is None and self._dialect.one_at_a_time:
+            late = self._unanswered() is not None
         self._note("stray", {"request_id": answer.request_id, "kind": answer.kind, "late": late})
 
     async def ask(self, request: Request, *, timeout_s: float) -> Answer | Silence:
         """Send a request and wait for its answer, both together for so many seconds."""
-        # Closed or closing: the library would not hand over a byte.
-        if self.ending != OPEN or self._connection.state is not State.OPEN:
-            ended = self.ending if self.ending != OPEN else "the connection is closing"
-            return Silence(kind="not_connected", how=f"nothing was sent: {ended}")
+        if (refusal := self._refusal()) is not None:
+            return refusal
         end: Answer | Ending | None = None
         self._waiting[request.kind, request.request_id] = request
         try:
             async with asyncio.timeout(timeout_s):
+                if self._dialect.one_at_a_time:
+                    # What has arrived by now answers nothing that is sent later. The reader
+                    # takes it first, and may find the connection's end.
+                    await asyncio.sleep(0)
+                    if not self.is_open:
+                        return self._not_connected()
+                request.sent = True
                 try:
-                    await self._connection.send(request.frame, text=True)
+                    await self._connection.send(request.frame, text=not request.binary)
                 # Whatever it was: bytes may have left.
                 except Exception as error:  # noqa: BLE001
                     return _send_broke(error)
@@ -175,11 +210,39 @@ class Exchange:
             end = request.end.result()
         finally:
             del self._waiting[request.kind, request.request_id]
-            if not isinstance(end, Answer):
+            if request.sent and not _answered(request):
                 self._given_up.add((request.kind, request.request_id))
         if isinstance(end, Ending):
             return Silence(kind="connection_lost", how=f"{end} before the answer came")
         return end
+
+    def _refusal(self) -> Silence | None:
+        """Why no request can be sent."""
+        if not self.is_open:
+            return self._not_connected()
+        if not self._dialect.one_at_a_time or (unanswered := self._unanswered()) is None:
+            return None
+        return Silence(
+            kind="out_of_step",
+            how=f"nothing was sent: {unanswered} was given up, and its reply may still come",
+            next="open a new session",
+        )
+
+    def _unanswered(self) -> str | None:
+        """A request that was sent and given up, None if there is none."""
+        # Between the cancellation and its arrival in `ask`, nobody waits for the request either.
+        leaving = (key for key, each in self._waiting.items() if each.sent and each.end.cancelled())
+        return next((request_id for _, request_id in (*self._given_up, *leaving)), None)
+
+    def _not_connected(self) -> Silence:
+        # Closed or closing: the library would not hand over a byte.
+        ended = self.ending if self.ending != OPEN else "the connection is closing"
+        return Silence(kind="not_connected", how=f"nothing was sent: {ended}")
+
+
+def _answered(request: Request) -> bool:
+    end = request.end
+    return end.done() and not end.cancelled() and isinstance(end.result(), Answer)
 
 
 def _send_broke(error: Exception) -> Silence:

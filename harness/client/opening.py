@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -35,7 +38,8 @@ _NEXT: Final[Mapping[str, str]] = {
     "timeout": "the daemon, or what stands before it, is silent; see daemon.log and proxy.log",
     "rejected": "check the path, the headers and the subprotocols; is this a WebSocket server?",
     "unauthorized": "set EXAI_WS_TOKEN, or give token=..., to what the daemon was started with",
-    "tls": "check the certificate, and whether that port speaks TLS",
+    "tls": "give the certificate to trust as ca_file=...; is the daemon's made out to the URL's"
+    " host, and does that port speak TLS?",
     "unreachable": "check the host's name and the network",
 }
 
@@ -46,7 +50,7 @@ class Door:
     Where to connect, and what to show at the door. The arguments are `Session`'s.
 
     Raises:
-        InvalidValue: If the URL is none.
+        InvalidValue: If the URL is none, or `ca_file` cannot be read.
     """
 
     url: str = field(repr=False)
@@ -59,19 +63,46 @@ class Door:
     close_timeout_s: float
     ping_interval_s: float | None
     allow_remote: bool
+    via: Address | None = None
+    ca_file: Path | None = None
+    promises: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        # Both now rather than when it is opened: they are the caller's mistakes.
         address_of_url(self.url)
+        _ = self.trust
 
     @property
     def address(self) -> Address:
         """Host and port."""
         return address_of_url(self.url)
 
+    @property
+    def is_secure(self) -> bool:
+        """Whether it is reached over TLS."""
+        return urlsplit(self.url).scheme == "wss"
+
+    @cached_property
+    def trust(self) -> ssl.SSLContext | None:
+        """What the certificate is checked with, None for what the system trusts."""
+        if self.ca_file is None:
+            return None
+        try:
+            return ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:
+            raise InvalidValue(
+                f"no certificates can be read from {self.ca_file}",
+                [
+                    ("found", error.strerror or str(error)),
+                    ("next", "give a file of certificates in PEM form as ca_file"),
+                ],
+            ) from None
+
     def __str__(self) -> str:
         """The URL without user, password and query, which may hold secrets."""
         parts = urlsplit(self.url)
-        return f"{parts.scheme}://{self.address}{parts.path}"
+        through = "" if self.via is None else f" through {self.via}"
+        return f"{parts.scheme}://{self.address}{parts.path}{through}"
 
     def hide(self, text: str) -> str:
         """Take the token out of what somebody else said."""
@@ -100,29 +131,44 @@ async def enter(door: Door) -> tuple[ClientConnection, Welcome]:
         ConnectFailed: If no session came about.
     """
     refuse_remote(door.address, what="daemon", allow_remote=door.allow_remote)
+    if door.via is not None:
+        refuse_remote(door.via, what="proxy", allow_remote=door.allow_remote)
     dial = _dial(door)
     taken: Welcome | Refusal | None = None
+    greeted = False
     try:
         async with asyncio.timeout(door.open_timeout_s) as limit:
             connection = await dial
             hello = door.dialect.hello(token=door.token, session_id=door.session_id)
-            await connection.send(hello, text=True)
-            taken = await _taken(door.dialect, connection)
+            if hello is None:
+                taken = Welcome(session_id="")
+            else:
+                greeted = True
+                await connection.send(hello, text=True)
+                taken = await _taken(door.dialect, connection)
     except ConnectionClosed as closed:
         ending = ending_of(closed)
         kind = "reset" if ending.kind == "reset" else "closed"
-        raise _failed(door, kind, f"{ending} before hello was answered") from None
+        awaited = "hello" if greeted else "the upgrade"
+        raise _failed(door, kind, f"{ending} before {awaited} was answered") from None
     except (OSError, InvalidHandshake) as error:
-        raise _failed(door, *_why(door, dial.opened, error, late=limit.expired())) from None
+        why = _why(door, dial.opened, error, late=limit.expired(), greeted=greeted)
+        raise _failed(door, *why) from None
     finally:
         if not isinstance(taken, Welcome) and dial.opened is not None:
             await drop(dial.opened, within_s=0 if taken is None else door.close_timeout_s)
     if isinstance(taken, Refusal):
         raise _refused(door, taken)
-    return connection, taken
+    return connection, taken if taken.promises else replace(taken, promises=door.promises)
 
 
 def _dial(door: Door) -> _Dial:
+    # The library takes Host and SNI from the URL, and these for the TCP connection.
+    tcp: dict[str, Any] = {}
+    if door.via is not None:
+        tcp |= {"host": door.via.host, "port": door.via.port}
+    if door.is_secure and door.trust is not None:
+        tcp["ssl"] = door.trust
     try:
         return _Dial(
             door.url,
@@ -135,9 +181,13 @@ def _dial(door: Door) -> _Dial:
             ping_interval=door.ping_interval_s,
             max_size=MAX_FRAME_BYTES,
             logger=_NOWHERE,
+            **tcp,
         )
     except InvalidURI as error:
-        raise InvalidValue(f"{door} cannot be connected to: {error.msg}") from None
+        raise InvalidValue(
+            f"{door} cannot be connected to: {error.msg}",
+            [("next", "write it as ws://host:port/path, without a fragment")],
+        ) from None
 
 
 async def _taken(dialect: Dialect, connection: ClientConnection) -> Welcome | Refusal:
@@ -151,14 +201,16 @@ async def _taken(dialect: Dialect, connection: ClientConnection) -> Welcome | Re
 
 
 def _why(
-    door: Door, opened: ClientConnection | None, error: Exception, *, late: bool
+    door: Door, opened: ClientConnection | None, error: Exception, *, late: bool, greeted: bool
 ) -> tuple[str, str]:
     lost = None if opened is None else opened.connection_exc
     if not late:
         return why_not_connected(error, lost)
     if opened is None:
-        how = "nobody accepted the connection"
-    elif opened.response is not None:
+        how = "nobody accepted the connection" + (
+            ", or the TLS handshake was not answered" if door.is_secure else ""
+        )
+    elif greeted:
         how = "hello was sent and never answered"
     elif opened.protocol.handshake_exc is not None:
         # After a bad answer the library waits for the server to close.

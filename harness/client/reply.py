@@ -12,7 +12,7 @@ from harness.clock import now_ns
 from harness.dialects.base import Answer, Failure
 from harness.history import OpType, Recorder
 
-__all__ = ["Recorded", "Reply", "reply_of"]
+__all__ = ["Recorded", "Reply", "readable", "reply_of", "shortened"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """The first output's text, "" where there is none."""
+        """The first output's text, "" where there is none, or it is bytes."""
         first = self.outputs[0] if self.outputs else ""
         return first if isinstance(first, str) else str(getattr(first, "text", ""))
 
@@ -63,16 +63,28 @@ def reply_of(answer: Answer, *, key: str, start_ns: int, same_clock: bool, progr
     def since(stamp_ns: int | None) -> float | None:
         return (stamp_ns - start_ns) / 1e6 if same_clock and stamp_ns is not None else None
 
+    value = () if answer.value is None else answer.value
     return Reply(
         request_id=answer.request_id or "",
         key=key,
-        outputs=tuple(answer.value or ()),
+        # One that is no list is one output: a text is not its letters.
+        outputs=tuple(value) if isinstance(value, list | tuple) else (value,),
         failure=answer.failure,
         elapsed_ms=(now_ns() - start_ns) / 1e6,
         received_by_daemon_ms=since(answer.received_ns),
         answered_by_daemon_ms=since(answer.answered_ns),
         progress=progress,
     )
+
+
+def readable(message: bytes | str) -> str:
+    """A message as text; what is not UTF-8 is escaped."""
+    return message if isinstance(message, str) else message.decode("utf-8", "backslashreplace")
+
+
+def shortened(text: str, *, room: int) -> str:
+    """The text, cut where it has more than `room` characters."""
+    return text if len(text) <= room else f"{text[: room - 1]}…"
 
 
 class Recorded:
@@ -133,7 +145,8 @@ class Recorded:
     def end_with(self, reply: Reply) -> None:
         """Say that an answer came; a tool that failed inside is an answer too."""
         failure = reply.failure
-        value: dict[str, Any] = {"elapsed_ms": round(reply.elapsed_ms, 3), "outputs": reply.outputs}
+        outputs = [readable(each) if isinstance(each, bytes) else each for each in reply.outputs]
+        value: dict[str, Any] = {"elapsed_ms": round(reply.elapsed_ms, 3), "outputs": outputs}
         if failure is not None:
             value["how"] = failure.message
         self.end("ok", value, error=None if failure is None else failure.code)

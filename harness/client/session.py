@@ -12,24 +12,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, Self
 
 import msgspec
 from websockets.asyncio.client import ClientConnection
 
+from harness.address import Address
 from harness.client.endings import OPEN, Ending
-from harness.client.exchange import Exchange, Request, Silence
+from harness.client.exchange import Exchange, Request
 from harness.client.opening import Door, drop, enter
-from harness.client.reply import Recorded, Reply, reply_of
+from harness.client.reply import Recorded, Reply, readable, reply_of, shortened
+from harness.client.silence import Silence, silence_in
 from harness.clock import clock_id, fresh_id, now_ns
 from harness.dialects.base import Answer, Dialect, Kind, Progress, Welcome
-from harness.errors import CallFailed, CallUnknown, ConnectFailed, InvalidValue, outcome_of
+from harness.errors import ConnectFailed, InvalidValue
 from harness.history import Recorder, Silent
 
 __all__ = ["Ending", "Reply", "Session"]
 
 _SILENT: Final = Silent()
+# Characters of a call's tool, which may be a long message: on record, and in an error's headline.
+_MESSAGE_SHOWN: Final = 200
+_NAME_SHOWN: Final = 60
 
 
 class Session:
@@ -40,8 +47,8 @@ class Session:
         url: ws://host:port/path or wss://host:port/path.
         dialect: The daemon's message language.
         process: Who calls, for the history.
-        token: Sent in the hello; shown nowhere.
-        session_id: The session to ask for; where it is None the daemon picks one.
+        token: Sent in the hello, where the dialect has one; shown nowhere.
+        session_id: The session to ask for in the hello; where it is None the daemon picks one.
         headers: Headers of the upgrade request; shown nowhere.
         subprotocols: Subprotocols to offer, in order of preference.
         recorder: Where ops go.
@@ -50,9 +57,13 @@ class Session:
         close_timeout_s: Bounds the closing handshake, in seconds; then the socket is closed.
         ping_interval_s: Seconds between the library's own pings; None sends none.
         allow_remote: Leave to talk to a machine that is not this one.
+        via: Where the TCP connection goes instead of the URL's host and port. Host header, SNI
+            and the check of the certificate stay those of the URL.
+        ca_file: The certificates to trust for wss://, in PEM form; None trusts the system's.
+        promises: What the daemon is said to guarantee, where its own welcome says nothing.
 
     Raises:
-        InvalidValue: If the URL is none.
+        InvalidValue: If the URL is none, or `ca_file` cannot be read.
 
     Attributes:
         process: Who calls.
@@ -75,6 +86,9 @@ class Session:
         close_timeout_s: float = 1.0,
         ping_interval_s: float | None = None,
         allow_remote: bool = False,
+        via: Address | None = None,
+        ca_file: Path | None = None,
+        promises: Sequence[str] = (),
     ) -> None:
         self._door = Door(
             url=url,
@@ -87,6 +101,9 @@ class Session:
             close_timeout_s=close_timeout_s,
             ping_interval_s=ping_interval_s,
             allow_remote=allow_remote,
+            via=via,
+            ca_file=ca_file,
+            promises=tuple(promises),
         )
         self._dialect = dialect
         self._recorder = recorder
@@ -96,6 +113,7 @@ class Session:
         self._name = f"{process}-{fresh_id()}"
         self._requests = 0
         self._used = False
+        self._left = False
         self._connection: ClientConnection | None = None
         self._exchange: Exchange | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -108,6 +126,21 @@ class Session:
     def ending(self) -> Ending:
         """How the connection ended; its kind is "open" until it has."""
         return OPEN if self._exchange is None else self._exchange.ending
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened, and is neither closed by us nor over."""
+        return self._exchange is not None and self._exchange.is_open
+
+    @property
+    def is_entered(self) -> bool:
+        """Whether its block was entered and not yet left, whatever became of the connection."""
+        return self._exchange is not None and not self._left
+
+    @property
+    def under_way(self) -> tuple[str, ...]:
+        """The request ids of the calls under way."""
+        return () if self._exchange is None else self._exchange.under_way
 
     @property
     def strays(self) -> int:
@@ -148,6 +181,7 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         assert self._connection is not None and self._reader is not None
+        self._left = True
         try:
             await drop(self._connection, within_s=self._door.close_timeout_s)
         finally:
@@ -159,8 +193,8 @@ class Session:
 
     async def call(
         self,
-        tool: str,
-        arguments: dict[str, Any],
+        tool: str | bytes,
+        arguments: dict[str, Any] | None = None,
         *,
         key: str | None = None,
         attempt: int = 1,
@@ -169,10 +203,10 @@ class Session:
         on_progress: Callable[[Progress], None] | None = None,
     ) -> Reply:
         """
-        Run a tool. Many calls may run at once.
+        Run a tool. Many calls may run at once, unless the dialect has one at a time.
 
         Args:
-            tool: Its name.
+            tool: Its name; in a dialect without tools the message itself, bytes for a binary one.
             arguments: What it is given; JSON.
             key: The intention's idempotency key, the same for each attempt. None sends none,
                 and records the request id.
@@ -184,28 +218,41 @@ class Session:
         Raises:
             CallFailed: If it certainly did not happen.
             CallUnknown: If it may have happened.
-            InvalidValue: If the arguments cannot be sent as JSON; nothing is recorded then.
+            InvalidValue: If the dialect cannot say it, the arguments cannot be sent as JSON, or
+                another request is in its way; nothing is recorded then.
         """
         request_id = self._next_id()
         start_ns = now_ns() if intended_ns is None else intended_ns
+        given = {} if arguments is None else arguments
+        # Hidden before it is cut: half a token would be found by nobody afterwards.
+        shown = shortened(self._door.hide(readable(tool)), room=_MESSAGE_SHOWN)
+        named = shortened(" ".join(shown.split()), room=_NAME_SHOWN)
         try:
-            frame = self._dialect.call(
-                request_id=request_id, tool=tool, arguments=arguments, key=key
-            )
+            frame = self._dialect.call(request_id=request_id, tool=tool, arguments=given, key=key)
         except (TypeError, ValueError, msgspec.MsgspecError) as error:
-            raise InvalidValue(f"{tool}: the arguments cannot be sent as JSON: {error}") from None
-        request = Request(kind="call", request_id=request_id, frame=frame, on_progress=on_progress)
+            raise InvalidValue(
+                f"{named}: the arguments cannot be sent as JSON: {error}",
+                [("next", "give text, numbers, True, False, None, and lists and dicts of them")],
+            ) from None
+        self._refuse_a_second()
+        request = Request(
+            kind="call",
+            request_id=request_id,
+            frame=frame,
+            binary=isinstance(tool, bytes),
+            on_progress=on_progress,
+        )
         record = Recorded(
             self._recorder,
             process=self.process,
             f="call",
-            value={"request_id": request_id, "tool": tool, "arguments": arguments},
+            value={"request_id": request_id, "tool": shown, "arguments": given},
             intended_ns=start_ns,
             key=key or request_id,
             attempt=attempt,
         )
         with record:
-            answer = await self._answer(request, record, timeout_s=timeout_s, what=f"call {tool}")
+            answer = await self._answer(request, record, timeout_s=timeout_s, what=f"call {named}")
             reply = reply_of(
                 answer,
                 key=key or request_id,
@@ -240,11 +287,15 @@ class Session:
             InvalidValue: If a cancel of that call is under way already.
         """
         if self._exchange is not None and self._exchange.waits("cancel", request_id):
-            raise InvalidValue(f"a cancel of {request_id} is under way already")
+            raise InvalidValue(
+                f"a cancel of {request_id} is under way already",
+                [("next", "await that one; it tells whether the call was running")],
+            )
         return bool(await self._ask("cancel", request_id))
 
     async def _ask(self, kind: Kind, request_id: str) -> Any:
         frame = self._dialect.ask(kind, request_id)
+        self._refuse_a_second()
         request = Request(kind=kind, request_id=request_id, frame=frame)
         # Of the questions only a cancel changes anything, so only it is on record.
         recorder = self._recorder if kind == "cancel" else _SILENT
@@ -254,6 +305,16 @@ class Session:
             answer = await self._answer(request, record, timeout_s=None, what=kind)
             record.end("ok", {"answer": answer.value})
             return answer.value
+
+    def _refuse_a_second(self) -> None:
+        """Nothing may be awaited between this and `Exchange.ask`, which takes the place."""
+        before = None if self._exchange is None else self._exchange.in_the_way
+        if before is not None:
+            raise InvalidValue(
+                f'dialect "{self._dialect.name}" has one request at a time, and {before} is under'
+                " way",
+                [("next", "await that one first, or open another session")],
+            )
 
     def _next_id(self) -> str:
         self._requests += 1
@@ -270,40 +331,20 @@ class Session:
         else:
             limit_s = self._call_timeout_s if timeout_s is None else timeout_s
             found = await self._exchange.ask(request, timeout_s=limit_s)
-        if isinstance(found, Silence):
-            self._no_answer(request, record, what, found.kind, found.how)
-        failure = found.failure
-        if failure is not None and not _has_value(request, found):
-            self._no_answer(request, record, what, failure.code, failure.message)
-        return found
-
-    def _no_answer(
-        self, request: Request, record: Recorded, what: str, kind: str, how: str
-    ) -> NoReturn:
-        kind, how = self._door.hide(kind), self._door.hide(how)
-        failed = outcome_of(kind) == "fail"
-        value = {"how": how} | ({} if self.ending == OPEN else {"ending": self.ending.settings()})
-        record.end("fail" if failed else "info", value, error=kind)
-        raise (CallFailed if failed else CallUnknown)(
-            f"{what}: {how} ({kind})",
-            [
-                ("request", f"{request.request_id} to {self._door}"),
-                ("elapsed", f"{record.elapsed_ms:.1f} ms"),
-                ("means", "it did not happen" if failed else "it may have happened"),
-            ],
-            kind=kind,
+        silence = found if isinstance(found, Silence) else silence_in(found, request.kind)
+        if silence is None:
+            assert isinstance(found, Answer)
+            return found
+        hide = self._door.hide
+        silence = replace(silence, kind=hide(silence.kind), how=hide(silence.how))
+        ending = {} if self.ending == OPEN else {"ending": self.ending.settings()}
+        record.end(silence.outcome, {"how": silence.how, **ending}, error=silence.kind)
+        raise silence.error(
+            what,
             request_id=request.request_id,
+            to=str(self._door),
             elapsed_ms=record.elapsed_ms,
         )
-
-
-def _has_value(request: Request, answer: Answer) -> bool:
-    """Whether an answer that carries a failure tells what was asked all the same."""
-    if request.kind == "cancel":
-        # "No such call was running" is an answer, "what is a cancel?" is none.
-        return answer.kind == "cancel"
-    failed_inside = answer.failure is not None and outcome_of(answer.failure.code) == "ok"
-    return request.kind == "call" and failed_inside
 
 
 def _told(welcome: Welcome) -> dict[str, Any]:

@@ -2,13 +2,17 @@
 What a client needs of a message language.
 
 A dialect turns requests into frames and frames into what they mean. It sends and
-receives nothing itself.
+receives nothing itself. The least there is to one: a name, `call` and `receive`.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
+
+from harness.errors import InvalidValue
 
 __all__ = [
     "Answer",
@@ -65,7 +69,8 @@ class Answer:
     Attributes:
         kind: What was asked; None where the daemon's error does not say.
         request_id: Which request; None where the daemon named none.
-        value: What was asked for: outputs, tools, a health report.
+        value: What was asked for: outputs (text, bytes, or objects with a `text`), tools, a
+            health report.
         failure: The error instead of a value.
         received_ns: When the daemon had read the request, on its own clock; None if unsaid.
         answered_ns: When it was about to answer, on its own clock; None if unsaid.
@@ -99,21 +104,68 @@ class Junk:
 Incoming = Welcome | Refusal | Answer | Progress | Junk
 
 
-class Dialect(Protocol):
-    """One message language, seen from the client. Frames are text, encoded as UTF-8."""
+class Dialect(ABC):
+    """
+    One message language, seen from the client.
 
-    name: str
+    Attributes:
+        name: What errors call it.
+        questions: What `ask` can ask.
+        one_at_a_time: Whether answers name no request. Then one request at a time is under
+            way, and an answer without an id is its.
+    """
 
-    def hello(self, *, token: str | None, session_id: str | None) -> bytes:
-        """The first frame of a connection."""
+    questions: frozenset[Kind] = frozenset()
+    one_at_a_time: bool = False
 
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What errors call it; a class attribute will do."""
+
+    def hello(self, *, token: str | None, session_id: str | None) -> bytes | None:
+        """
+        The first frame of a connection, answered with a `Welcome` or a `Refusal`.
+
+        None where there is no hello: whose upgrade is answered, is taken in.
+        """
+        return None
+
+    @abstractmethod
     def call(
-        self, *, request_id: str, tool: str, arguments: dict[str, Any], key: str | None
-    ) -> bytes:
-        """Run a tool."""
+        self, *, request_id: str, tool: str | bytes, arguments: dict[str, Any], key: str | None
+    ) -> bytes | str:
+        """
+        Run a tool. The frame goes out as text; where `tool` is bytes, as binary.
+
+        Raises:
+            InvalidValue: If this language cannot say it.
+            TypeError, ValueError: If the arguments cannot be encoded.
+        """
 
     def ask(self, kind: Kind, request_id: str) -> bytes:
-        """Ask for tools, health or a pong, or cancel the call of that id."""
+        """
+        Ask for tools, health or a pong, or cancel the call of that id.
 
+        Raises:
+            InvalidValue: If this language has no such question.
+        """
+        raise InvalidValue(
+            f'dialect "{self.name}" has no such question: {kind}',
+            [
+                ("has", ", ".join(sorted(self.questions)) or "calls alone"),
+                ("next", "ask the daemon in its own words, with a call"),
+            ],
+        )
+
+    @abstractmethod
     def receive(self, frame: bytes | str) -> Incoming:
         """What a frame means. Never raises: what makes no sense is `Junk`."""
+
+    def fingerprint(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        What of a health report must be the same before and after a test that shared the daemon.
+
+        Empty where nothing can be told.
+        """
+        return {}

@@ -12,13 +12,14 @@ an `op` and the `request_id` it answers, and a call must bring an id of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
 
 from harness.dialects.base import (
     Answer,
+    Dialect,
     Failure,
     Incoming,
     Junk,
@@ -27,6 +28,7 @@ from harness.dialects.base import (
     Refusal,
     Welcome,
 )
+from harness.errors import InvalidValue
 
 __all__ = [
     "CLOSE_GOING_AWAY",
@@ -300,19 +302,36 @@ def tool_name(name: str) -> str:
     return name
 
 
-class Exai:
+_QUESTIONS: Final[dict[Kind, Any]] = {
+    "tools": ListTools,
+    "health": Health,
+    "pong": Ping,
+    "cancel": Cancel,
+}
+
+# Counters and times only grow; these come back to what they were, where a test leaves nothing.
+_LASTING: Final = ("connections", "sessions", "running_calls", "draining", "pid", "tool_state")
+
+
+class Exai(Dialect):
     """The op dialect, seen from the client."""
 
     name = "exai"
+    questions = frozenset(_QUESTIONS)
 
     def hello(self, *, token: str | None, session_id: str | None) -> bytes:
         """The first frame of a connection."""
         return encode(Hello(token=token, session_id=session_id))
 
     def call(
-        self, *, request_id: str, tool: str, arguments: dict[str, Any], key: str | None
+        self, *, request_id: str, tool: str | bytes, arguments: dict[str, Any], key: str | None
     ) -> bytes:
         """Run a tool."""
+        if isinstance(tool, bytes):
+            raise InvalidValue(
+                f'dialect "{self.name}" calls tools by name; expected text, found bytes',
+                [("next", "give the tool's name, and what it is to work on as arguments")],
+            )
         return encode(CallTool(request_id=request_id, name=tool, arguments=arguments, key=key))
 
     def ask(self, kind: Kind, request_id: str) -> bytes:
@@ -327,13 +346,9 @@ class Exai:
             return Junk(why=str(error))
         return _meaning(reply)
 
-
-_QUESTIONS: Final[dict[Kind, Any]] = {
-    "tools": ListTools,
-    "health": Health,
-    "pong": Ping,
-    "cancel": Cancel,
-}
+    def fingerprint(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Who is connected, what runs, which process it is, and what its tools remember."""
+        return {name: report[name] for name in _LASTING if name in report}
 
 
 def _failure(fault: Fault | None, *, ok: bool = True) -> Failure | None:

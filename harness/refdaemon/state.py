@@ -96,6 +96,7 @@ class State:
             "uptime_s": round(now() - self.started, 3),
             "pid": os.getpid(),
             "draining": self.draining,
+            "tool_state": self.tools.remembered(),
             "counters": asdict(self.counters),
         }
 

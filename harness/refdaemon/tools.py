@@ -130,6 +130,11 @@ class Tools:
         )
         self.by_name = {tool.name: tool for tool in tools}
 
+    def remembered(self) -> dict[str, Any]:
+        """What calls have left behind, as the health report shows it: of one size always."""
+        totals = self._totals
+        return {"counter": {"names": len(totals), "sum": sum(totals.values())}}
+
     @cache  # noqa: B019 - one daemon, one object, for the life of the process
     def listing(self) -> list[dict[str, Any]]:
         """Every tool as `list_tools` tells it."""

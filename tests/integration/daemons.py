@@ -1,8 +1,8 @@
 """
 Small daemons that do exactly what a test tells them, on real sockets.
 
-`speaking` is a WebSocket server that has read hello; `raw` is handed the bare TCP
-connection, for what no WebSocket library would do.
+`speaking` is a WebSocket server that has read hello, `bare` one that knows of none; `raw`
+is handed the bare TCP connection, for what no WebSocket library would do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,17 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-__all__ = ["WELCOME", "Frame", "answer", "end_with_fin", "end_with_rst", "raw", "say", "speaking"]
+__all__ = [
+    "WELCOME",
+    "Frame",
+    "answer",
+    "bare",
+    "end_with_fin",
+    "end_with_rst",
+    "raw",
+    "say",
+    "speaking",
+]
 
 WELCOME = {"op": "hello_ack", "ok": True, "session_id": "s1"}
 
@@ -79,6 +89,26 @@ async def speaking(
             await (hello or greet)(connection, json.loads(await connection.recv()))
             async for message in connection:
                 await behave(connection, json.loads(message))
+
+    async with serve(handle, "127.0.0.1", 0, logger=_QUIET, close_timeout=0.2, **options) as server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@asynccontextmanager
+async def bare(
+    behave: Callable[[ServerConnection, str | bytes], Awaitable[None]], **options: Any
+) -> AsyncIterator[str]:
+    """
+    A daemon that does `behave` with each message, the first one included.
+
+    Yields:
+        Its URL.
+    """
+
+    async def handle(connection: ServerConnection) -> None:
+        with suppress(ConnectionClosed):
+            async for message in connection:
+                await behave(connection, message)
 
     async with serve(handle, "127.0.0.1", 0, logger=_QUIET, close_timeout=0.2, **options) as server:
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"

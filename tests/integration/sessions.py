@@ -26,7 +26,7 @@ def ops(history: HistoryWriter, f: str | None = None) -> list[Op]:
 
 
 def session(url: str, **options: Any) -> Session:
-    return Session(url, dialect=Exai(), **options)
+    return Session(url, **{"dialect": Exai(), **options})
 
 
 async def echo(connection: ServerConnection, frame: Frame) -> None:

@@ -19,6 +19,7 @@ TABLE = {
     "breaker_open": "fail",
     "connection_refused": "fail",
     "not_connected": "fail",
+    "out_of_step": "fail",
     "TIMEOUT": "info",
     "PROVIDER_ERROR": "info",
     "INTERNAL_ERROR": "info",
@@ -94,7 +95,7 @@ def test_every_error_is_one_of_ours():
     raised = [getattr(errors, name) for name in errors.__all__]
     classes = [each for each in raised if isinstance(each, type) and issubclass(each, Exception)]
 
-    assert len(classes) == 13
+    assert len(classes) == 14
     assert all(issubclass(each, HarnessError) for each in classes)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.dialects import exai
 from harness.dialects.base import Answer, Junk, Progress, Refusal, Welcome
-from harness.errors import OUTCOMES
+from harness.errors import OUTCOMES, InvalidValue
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -263,3 +263,36 @@ def test_codes_the_daemon_sends_prove_something() -> None:
     }
 
     assert sent <= OUTCOMES.keys()
+
+
+def test_bytes_are_no_tools_name() -> None:
+    """
+    They would go out as some text or other; the daemon knows tools by name.
+    """
+    with pytest.raises(InvalidValue, match="found bytes"):
+        exai.Exai().call(request_id="1", tool=b"echo", arguments={}, key=None)
+
+
+def test_fingerprint_leaves_out_what_every_test_changes() -> None:
+    """
+    Counters and uptime grow whatever a test does; the rest must come back to what it was.
+    """
+    lasting = {
+        "connections": 1,
+        "sessions": 1,
+        "running_calls": 0,
+        "draining": False,
+        "pid": 7,
+        "tool_state": {"counter": {"names": 0, "sum": 0}},
+    }
+
+    report = {**lasting, "uptime_s": 3.5, "counters": {"calls_executed": 2}}
+
+    assert exai.Exai().fingerprint(report) == lasting
+
+
+def test_fingerprint_of_a_report_that_lacks_figures() -> None:
+    """
+    What a daemon does not tell cannot be compared.
+    """
+    assert exai.Exai().fingerprint({"pid": 7}) == {"pid": 7}

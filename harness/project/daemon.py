@@ -1,0 +1,231 @@
+"""A daemon from a table: its keys, and all that can be wrong with them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from harness.address import Address
+from harness.daemons.base import Complaint, Daemon, refused
+from harness.daemons.command import Command
+from harness.daemons.running import Running, split_url
+from harness.dialects.base import Dialect
+from harness.errors import InvalidValue
+from harness.project.dialect import dialect_named
+from harness.project.table import Table, did_you_mean, found
+
+__all__ = ["at_address", "daemon_from_table", "read_daemon"]
+
+_EITHER: Final = ("command", "address")
+_OF_THE_PROCESS: Final = ("token_variable", "environment", "directory", "start_timeout_s", "tls")
+_KEYS: Final = (
+    *_EITHER,
+    *("dialect", "path", "headers", "subprotocols", "token_from", "promises", "ca_file"),
+    "allow_remote",
+    *_OF_THE_PROCESS,
+)
+_LITERAL: Final = (
+    "a token has no place in a file; put it into an environment variable, and the variable's "
+    "name into token_from"
+)
+# What the constructors call otherwise.
+_KEY_OF: Final = {"template": "command"}
+# Stand in for what is wrong, so that the rest can be judged.
+_SOME_COMMAND: Final = ("{port}",)
+_SOME_ADDRESS: Final = Address("localhost", 1)
+_SOME_TOKEN: Final = "token"  # noqa: S105 - no secret
+
+
+def daemon_from_table(table: Mapping[str, Any], *, where: str, folder: Path) -> Daemon:
+    """
+    The daemon that a table describes; docs/configuration.md has its keys.
+
+    Args:
+        table: As `tomllib` reads it.
+        where: What errors call the file.
+        folder: What paths, and the modules of dialects, are relative to.
+
+    Raises:
+        InvalidValue: If anything is wrong with it; all complaints at once.
+    """
+    daemon, complaints = read_daemon(table, folder=folder)
+    if complaints:
+        raise refused(where, complaints)
+    return daemon
+
+
+def at_address(table: Mapping[str, Any], address: str) -> dict[str, Any]:
+    """The table of the same daemon where it runs already, at that address."""
+    gone = {*_EITHER, *_OF_THE_PROCESS}
+    try:
+        _, tls, path = split_url(address)
+    except InvalidValue:
+        # Reading the table complains of it.
+        tls, path = True, ""
+    if not tls:
+        gone.add("ca_file")
+    if path.strip("/"):
+        gone.add("path")
+    return {key: value for key, value in table.items() if key not in gone} | {"address": address}
+
+
+def read_daemon(values: Mapping[str, Any], *, folder: Path) -> tuple[Daemon, list[Complaint]]:
+    """The daemon that a table describes, and what is wrong with it: then it is of no use."""
+    folder = folder.absolute()
+    table = Table(values, name="daemon", known=_KEYS)
+    table.refuse_unknown(advice={"token": _LITERAL})
+    either = [key for key in _EITHER if key in table]
+    misspelt = any(did_you_mean(key, _EITHER) for key in values if key not in _KEYS)
+    if not either and not misspelt:
+        table.complaints.append(("daemon", "wants a command that starts it, or an address"))
+    elif len(either) > 1:
+        table.complain("address", "stands beside command; expected one of the two")
+    given = {
+        "dialect": _dialect(table, folder),
+        "token": _token(table),
+        "path": table.text("path"),
+        "headers": _headers(table),
+        "subprotocols": table.texts("subprotocols"),
+        "promises": table.texts("promises"),
+        "ca_file": _file(table, folder),
+        "allow_remote": table.flag("allow_remote"),
+    }
+    more = _running(table) if either == ["address"] else _command(table, folder)
+    kind = Running if either == ["address"] else Command
+    chosen = {key: value for key, value in {**given, **more}.items() if value is not None}
+    try:
+        daemon: Daemon = kind(**chosen)
+    except InvalidValue as error:
+        daemon = Running(address=_SOME_ADDRESS)
+        for field, text in error.details:
+            table.complain(_KEY_OF.get(field, field), text)
+    return daemon, table.complaints
+
+
+def _dialect(table: Table, folder: Path) -> Dialect | None:
+    name = table.text("dialect")
+    if name is None:
+        return None
+    try:
+        return dialect_named(name, folder=folder)
+    except InvalidValue as error:
+        table.complain("dialect", str(error))
+        return None
+
+
+def _token(table: Table) -> str | None:
+    if "token_from" not in table:
+        if "token_variable" in table:
+            table.complain("token_variable", "means nothing without token_from")
+        return None
+    name = table.text("token_from")
+    if name is None:
+        return _SOME_TOKEN
+    token = os.environ.get(name)
+    # The name is not repeated: it may be a token in the wrong place.
+    if token is None:
+        why = "there is no environment variable of that name; export it before the harness starts"
+        table.complain("token_from", why)
+    elif not token:
+        table.complain("token_from", "the environment variable of that name is empty")
+    return token or _SOME_TOKEN
+
+
+def _headers(table: Table) -> dict[str, str] | None:
+    headers = table.named_texts("headers")
+    for name, value in (headers or {}).items():
+        if name.lower() == "authorization" and "{token}" not in value:
+            table.complain(f"headers.{name}", f"has no {{token}}; {_LITERAL}")
+    return headers
+
+
+def _file(table: Table, folder: Path) -> Path | None:
+    path = table.path("ca_file", under=folder)
+    if path is not None and not path.is_file():
+        table.complain("ca_file", f"there is no file {path}")
+        return None
+    # Whether there is TLS nobody can tell.
+    return None if "tls" in table and type(table.values["tls"]) is not bool else path
+
+
+def _running(table: Table) -> dict[str, Any]:
+    for key in _OF_THE_PROCESS:
+        if key == "tls" and key in table:
+            table.complain(key, "the address says it: wss:// is with TLS, ws:// without")
+        elif key in table and key not in table.bad:
+            table.complain(key, "is for a command; what runs at an address has its own already")
+    text = table.text("address")
+    if text is None:
+        return {"address": _SOME_ADDRESS, "tls": True}
+    try:
+        address, tls, path = split_url(text)
+    except InvalidValue as error:
+        table.complain("address", str(error))
+        return {"address": _SOME_ADDRESS, "tls": True}
+    if not path.strip("/"):
+        return {"address": address, "tls": tls}
+    if "path" in table:
+        table.complain("path", "the address has a path already; expected one of the two")
+    return {"address": address, "tls": tls, "path": path}
+
+
+def _command(table: Table, folder: Path) -> dict[str, Any]:
+    directory = table.path("directory", under=folder) or folder
+    environment = table.named_texts("environment")
+    words = _words(table)
+    if not directory.is_dir():
+        table.complain("directory", f"there is no folder {directory}")
+    elif words and words[0]:
+        search = (environment or {}).get("PATH")
+        trouble = _why_not_run(words[0], directory, search=search)
+        if trouble is not None:
+            table.complain("command", trouble)
+    tls = table.flag("tls")
+    name = table.text("token_variable") if "token_from" in table else None
+    return {
+        "template": _SOME_COMMAND if words is None else words,
+        "directory": directory,
+        "environment": environment,
+        "start_timeout_s": table.number("start_timeout_s"),
+        # Without a command there might be an address with TLS.
+        "tls": tls if "command" in table else True,
+        "token_variable": name or table.text("token_from"),
+    }
+
+
+def _words(table: Table) -> tuple[str, ...] | None:
+    """The command, as a list or split as a shell would."""
+    value = table.values.get("command")
+    if value is None or type(value) is list:
+        return table.texts("command")
+    if type(value) is not str:
+        table.complain("command", f"expected text or a list of texts, found {found(value)}")
+        return None
+    try:
+        return tuple(shlex.split(value))
+    except ValueError as error:
+        table.complain("command", f"cannot be split into words: {error}")
+        return None
+
+
+def _why_not_run(program: str, directory: Path, *, search: str | None) -> str | None:
+    """What is wrong with a program, found as its start would find it; None: nothing."""
+    if "{" in program:
+        return None
+    if "/" not in program:
+        if shutil.which(program, path=search):
+            return None
+        here = shutil.which(str(directory / program))
+        return f'there is no program "{program}" on PATH' + (
+            f'; for the one in {directory}, write "./{program}"' if here else ""
+        )
+    path = directory / program
+    if shutil.which(str(path)):
+        return None
+    if path.is_file():
+        return f"{path} may not be executed; `chmod +x` it, or name what runs it first"
+    return f"there is no program {path}"

@@ -32,7 +32,10 @@ class Address:
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
-            raise InvalidValue(f"port {self.port} is not a port; expected 0 to 65535")
+            raise InvalidValue(
+                f"port {self.port} is not a port; expected 0 to 65535",
+                [("next", "give a port of that range; 0 lets the system choose")],
+            )
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -51,7 +54,10 @@ class Address:
         elif ":" in host:
             colon = ""
         if not colon or not (port.isascii() and port.isdigit()):
-            raise InvalidValue(f'"{text}" is not an address; expected "host:port" or "[::1]:port"')
+            raise InvalidValue(
+                f'"{text}" is not an address; expected "host:port" or "[::1]:port"',
+                [("next", "write host, colon and port, for instance 127.0.0.1:8079")],
+            )
         return cls(host, int(port))
 
     @property
@@ -59,10 +65,16 @@ class Address:
         """Whether nothing sent there can leave this machine."""
         if self.host == "localhost":
             return True
+        return not self.is_name and ipaddress.ip_address(self.host).is_loopback
+
+    @property
+    def is_name(self) -> bool:
+        """Whether the host is a name and not an IP address."""
         try:
-            return ipaddress.ip_address(self.host).is_loopback
+            ipaddress.ip_address(self.host)
         except ValueError:
-            return False
+            return True
+        return False
 
 
 def address_of_url(url: str, *, schemes: tuple[str, ...] = ("ws", "wss")) -> Address:
@@ -73,13 +85,16 @@ def address_of_url(url: str, *, schemes: tuple[str, ...] = ("ws", "wss")) -> Add
         InvalidValue: If it is no URL of one of the schemes, or its port is none.
     """
     expected = " or ".join(f"{scheme}://host:port" for scheme in schemes)
+    rows = [("next", f"write the whole of it, for instance {schemes[0]}://127.0.0.1:8079")]
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise InvalidValue(f'"{url}" is not an address: {error}; expected {expected}') from None
+        raise InvalidValue(
+            f'"{url}" is not an address: {error}; expected {expected}', rows
+        ) from None
     if parts.scheme not in schemes or not parts.hostname:
-        raise InvalidValue(f'"{url}" is not an address; expected {expected}')
+        raise InvalidValue(f'"{url}" is not an address; expected {expected}', rows)
     return Address(parts.hostname, _DEFAULT_PORTS[parts.scheme] if port is None else port)
 
 
@@ -91,7 +106,13 @@ def refuse_remote(address: Address, *, what: str, allow_remote: bool) -> None:
         TargetRefused: If it is not loopback and `allow_remote` is False.
     """
     if not allow_remote and not address.is_loopback:
+        rows = [
+            ("next", "give --allow-remote (allow_remote=True) if that machine is yours to harm")
+        ]
+        if address.is_name:
+            rows.insert(
+                0, ("found", "a name; none but localhost is resolved to see where it leads")
+            )
         raise TargetRefused(
-            f"{what} {address} is not a loopback address; faults are for machines of your own",
-            [("next", "give --allow-remote (allow_remote=True) if that machine is yours to harm")],
+            f"{what} {address} is not a loopback address; faults are for machines of your own", rows
         )

@@ -30,13 +30,32 @@ __all__ = [
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser whose complaints say what to do next and exit with 64."""
+    """
+    An argparse parser whose complaints say what to do next and exit with 64.
 
-    def __init__(self, **options: Any) -> None:
+    Args:
+        late_epilog: What ends its help, made only when that is asked for.
+        options: argparse's own.
+    """
+
+    def __init__(self, *, late_epilog: Callable[[], str] | None = None, **options: Any) -> None:
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         # An abbreviation that works today is another option's name tomorrow.
         options["allow_abbrev"] = False
         super().__init__(**options)
+        self._late_epilog = late_epilog
+
+    def format_help(self) -> str:
+        if self._late_epilog is not None:
+            self.epilog = self._late_epilog()
+        return super().format_help()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # A command's parser is asked in this way; it complains itself, under its own name.
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"{self.prog}: {message}\n  next  {self.prog} --help\n")

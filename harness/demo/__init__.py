@@ -84,6 +84,7 @@ async def demo(*, seed: int, runs: Path, daemon: Daemon | None = None) -> int:
             elapsed_s=now() - started,
             left=left,
             seed=seed,
+            runs=runs,
             directory=run.path,
         ),
         flush=True,

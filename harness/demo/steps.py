@@ -242,7 +242,7 @@ async def reset(story: Story) -> Step:
 
 async def killed(story: Story) -> Step:
     """The daemon dies in the middle of a call and comes back; the client finds it again."""
-    program, key = story.env.stack.daemon_program, "kill-1"
+    program, key = story.env.stack.site.program, "kill-1"
     old = program.pid
     written = len(story.env.effects())
     async with story.env.client() as client:

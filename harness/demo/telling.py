@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -71,6 +72,7 @@ def close_line(
     elapsed_s: float,
     left: Sequence[int],
     seed: int,
+    runs: Path,
     directory: Path,
 ) -> str:
     """The verdict line and what to do next."""
@@ -81,17 +83,25 @@ def close_line(
         lines.append(f"  {verdict} at step {len(told)}, {told[-1].name}: {told[-1].why}")
         if len(told) < total:
             lines.append(f"  not run: steps {len(told) + 1} to {total}")
-    command = _command()
-    lines.append(f"  run       {_short(directory)}   (history, results, daemon.log, proxy.log)")
-    lines.append(f"  again     {command} demo --seed {seed}")
-    lines.append(f"  timeline  {command} show {_short(directory)}")
+    command, run = _command(), _typed(directory)
+    elsewhere = "" if runs == Path("runs") else f" --runs {_typed(runs)}"
+    lines.append(f"  run       {run}   (history, results, daemon.log, proxy.log)")
+    lines.append(f"  again     {command} demo --seed {seed}{elsewhere}")
+    lines.append(f"  timeline  {command} show {run}")
     return "\n".join(lines)
 
 
 def _short(path: Path) -> str:
-    """A path as one would type it from here."""
+    """A path as it is seen from here."""
     short = os.path.relpath(path)
     return str(path) if short.startswith("..") else short
+
+
+def _typed(path: Path) -> str:
+    """A path as one would type it here, in a shell."""
+    short = _short(path)
+    # A command would take it for an option.
+    return shlex.quote(f"./{short}" if short.startswith("-") else short)
 
 
 def _command() -> str:
@@ -99,4 +109,4 @@ def _command() -> str:
     if shutil.which("harness"):
         return "harness"
     # Not resolved: a virtual environment's Python is a link to another one.
-    return f"{_short(Path(sys.executable))} -m harness"
+    return f"{_typed(Path(sys.executable))} -m harness"

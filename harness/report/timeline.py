@@ -132,8 +132,7 @@ def _row(op: Op, at_ns: int, *, timed: bool, several: bool) -> _Row:
     if op.process == "proxy":
         return replace(bare, lane="proxy", cell=_proxy(op, value))
     if op.process == "daemon":
-        cell = f"executed {op.key}" if op.f in ("effect", "executed") else _words(op, value)
-        return replace(bare, lane="daemon", cell=cell)
+        return replace(bare, lane="daemon", cell=_daemon(op, value))
     if op.process == "run":
         return replace(bare, what=_words(op, value), alike=None)
     who = f"{op.process} " if several else ""
@@ -188,10 +187,24 @@ def _fault(op: Op, value: dict[str, Any]) -> str:
 
 
 def _proxy(op: Op, value: dict[str, Any]) -> str:
+    if op.f == "started":
+        return _found_ready(value)
     arrow = _ARROWS.get(str(value.get("stream")), "")
     size = f"{value['bytes']} bytes" if "bytes" in value else ""
     about = value.get("toxic") or value.get("detail") or value.get("how") or ""
     return " ".join(str(part) for part in (arrow, op.f, size, about) if part)
+
+
+def _daemon(op: Op, value: dict[str, Any]) -> str:
+    if op.f == "started":
+        return _found_ready(value)
+    return f"executed {op.key}" if op.f in ("effect", "executed") else _words(op, value)
+
+
+def _found_ready(value: dict[str, Any]) -> str:
+    # Stamped when the harness had its answer: what a program did before may stand above.
+    after = f" after {value['ready_ms']} ms" if "ready_ms" in value else ""
+    return f"ready pid {value.get('pid', 'unknown')}{after}"
 
 
 def _words(op: Op, value: dict[str, Any]) -> str:

@@ -132,5 +132,5 @@ def test_ctrl_c_puts_everything_away(tmp_path: Path) -> None:
         code = demo.wait(BOUND_S)
         said = demo.stderr.read()
 
-    assert (code, said) == (130, "harness: interrupted; what was started is put away\n")
+    assert (code, said) == (130, "harness demo: interrupted; what was started is put away\n")
     assert carriers(run_id(tmp_path)) == []

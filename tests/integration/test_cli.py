@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from harness import cli
 from harness.daemons.reference import Reference
+from harness.environment.reaper import carriers
+from harness.run.record import HistoryWriter
 from tests.integration.stacks import Place
 
 BOUND_S = 30
@@ -33,6 +37,37 @@ def harness(
     )
 
 
+def command(
+    *arguments: str, cwd: Path, unbuffered: str = "", **streams: int
+) -> subprocess.Popen[str]:
+    """The command with streams of one's own; the rest are pipes."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness", *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        text=True,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},  # type: ignore[call-overload]
+    )
+
+
+def unread(*arguments: str, cwd: Path, unbuffered: str = "") -> tuple[int, str]:
+    """How the command ends, and what it complains of, where nobody reads its output."""
+    nobody, output = os.pipe()
+    os.close(nobody)
+    with command(*arguments, cwd=cwd, unbuffered=unbuffered, stdout=output) as process:
+        os.close(output)
+        return process.wait(BOUND_S), process.stderr.read() if process.stderr else ""
+
+
+def kept(runs: Path, name: str = "demo/20261122-191500") -> Path:
+    """A run that was: one call."""
+    path = runs / name
+    path.mkdir(parents=True)
+    with HistoryWriter(path / "history.jsonl") as history:
+        history.record(process="client", type="invoke", f="call", key=name)
+    return path
+
+
 async def called(here: Place, *arguments: str, token: str | None = None):
     """`harness call` beside a running environment."""
     return await asyncio.to_thread(harness, "call", *arguments, cwd=here.directory, token=token)
@@ -42,14 +77,21 @@ async def called(here: Place, *arguments: str, token: str | None = None):
     ("arguments", "complaint"),
     [
         (["--colour"], "required: COMMAND"),
-        (["demo", "--colour"], "unrecognized arguments: --colour"),
+        (["demo", "--colour"], "harness demo: unrecognized arguments: --colour"),
+        (["demo", "--runs", ""], '"" is not allowed; expected the path of a folder'),
+        (["show", "--runs", ""], '"" is not allowed; expected the path of a folder'),
+        (["show"], "harness show: InvalidValue: runs/latest: no run there"),
+        (["show", "demo"], "`harness demo` makes one"),
+        (["toxic"], "required: ACTION"),
+        (["toxic", "add", "latncy"], 'harness toxic: InvalidValue: "latncy" cannot be put on'),
+        (["toxic", "list", "--api", "http://192.0.2.1:1"], "not a loopback address"),
         (["proxy", "--port", "99999"], '"99999" is not a port; expected 0 to 65535'),
         (["proxy", "--seed", "x"], "invalid int value: 'x'"),
         (["fly"], "invalid choice: 'fly'"),
         (["call", "ws://127.0.0.1:1", "echo", "--call-timeout", "0"], "expected a number above 0"),
         (["call", "http://127.0.0.1:1", "echo"], "expected ws://host:port or wss://host:port"),
         (["call", "ws://127.0.0.1:99999", "echo"], "not an address"),
-        (["call", "ws://127.0.0.1:1", "echo", "[1]"], "arguments are no JSON object"),
+        (["call", "ws://127.0.0.1:1", "echo", "[1]"], "harness call: InvalidValue: the tool's arg"),
         (["call", "ws://192.0.2.1:8079", "echo"], "not a loopback address"),
         (["proxy", "--host", "192.0.2.1"], "not a loopback address"),
     ],
@@ -117,10 +159,147 @@ async def test_a_wrong_token_by_hand(tmp_path: Path) -> None:
     assert good.returncode == 0
 
 
-def test_show_without_a_run(tmp_path: Path) -> None:
-    """No run directory: a sentence, not a traceback."""
-    done = harness("show", cwd=tmp_path)
+def test_show_finds_a_run_by_its_name(tmp_path: Path) -> None:
+    """The newest of that name in ./runs, or in the folder that was given."""
+    kept(tmp_path / "runs")
+    kept(tmp_path / "mine", "demo/20261122-191501")
+
+    assert "key=demo/20261122-191500" in harness("show", "demo", cwd=tmp_path).stdout
+    assert "key=demo/20261122-191501" in harness("show", "--runs=mine", "demo", cwd=tmp_path).stdout
+
+
+def test_show_without_that_run_names_those_there_are(tmp_path: Path) -> None:
+    """A slip of the pen: exit 64, and what to choose from."""
+    kept(tmp_path / "runs")
+
+    done = harness("show", "demon", cwd=tmp_path)
+
+    assert (done.returncode, done.stdout) == (64, "")
+    assert "newest  demo/20261122-191500" in done.stderr
+
+
+def test_show_of_a_damaged_run_is_no_usage_error(tmp_path: Path) -> None:
+    """The run is there; that it cannot be read is the machine's fault, exit 3."""
+    (kept(tmp_path) / "history.jsonl").write_text("junk\n")
+
+    done = harness("show", "demo/20261122-191500", cwd=tmp_path)
 
     assert done.returncode == 3
-    assert "runs/latest" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "harness show: HistoryDamaged" in done.stderr
+
+
+def test_a_folder_that_cannot_hold_runs_is_named(tmp_path: Path) -> None:
+    """The path on which it failed, and what to do."""
+    (tmp_path / "file").touch()
+
+    done = harness("demo", "--runs", "file", cwd=tmp_path)
+
+    assert done.returncode == 3
+    assert "harness demo: EnvironmentFailed: no run directory could be made" in done.stderr
+    assert "path  file/demo" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"),
+    [
+        (["demo"], ""),
+        (["demo"], "1"),
+        (["show", "demo"], ""),
+        (["show", "demo"], "1"),
+        # Unbuffered, argparse passes over it and ends with 0.
+        (["--help"], ""),
+        (["toxic", "add", "--help"], ""),
+    ],
+)
+def test_output_that_nobody_reads_ends_the_command_quietly(
+    arguments: list[str], unbuffered: str, tmp_path: Path
+) -> None:
+    """As a shell tells of SIGPIPE: 141. Python's own 1 would be a verdict."""
+    kept(tmp_path / "runs")
+
+    assert unread(*arguments, cwd=tmp_path, unbuffered=unbuffered) == (141, "")
+
+
+async def test_a_reply_that_nobody_reads_ends_the_call_quietly(tmp_path: Path) -> None:
+    """The call was made; nobody wants to know."""
+    async with Place(tmp_path) as here:
+        code, said = await asyncio.to_thread(
+            unread, "call", here.url, "echo", '{"text": "hi"}', cwd=tmp_path
+        )
+
+    assert code == 141
+    assert "Error" not in said
+
+
+def test_complaints_that_nobody_reads_end_the_command_quietly(tmp_path: Path) -> None:
+    """`harness show nothing 2>&1 | head -0`."""
+    nobody, output = os.pipe()
+    os.close(nobody)
+    with command("show", "nothing", cwd=tmp_path, stdout=output, stderr=output) as process:
+        os.close(output)
+
+        assert process.wait(BOUND_S) == 141
+
+
+def test_a_demo_whose_reader_leaves_puts_everything_away(tmp_path: Path) -> None:
+    """`harness demo | head`: in the middle of the story, and nothing is left."""
+    with command("demo", cwd=tmp_path) as demo:
+        assert demo.stdout is not None
+        assert demo.stderr is not None
+        while "1 baseline" not in demo.stdout.readline():
+            assert demo.poll() is None
+        demo.stdout.close()
+        code, said = demo.wait(BOUND_S), demo.stderr.read()
+
+    assert (code, said) == (141, "")
+    environment = json.loads((tmp_path / "runs/latest/environment.json").read_text())
+    assert carriers(environment["run_id"]) == []
+
+
+def test_without_an_output_a_command_ends_as_ever(tmp_path: Path) -> None:
+    """`harness show >&-`: there is nothing to flush."""
+    kept(tmp_path / "runs")
+    line = 'exec "$0" -m harness show demo >&-'
+
+    done = subprocess.run(
+        ["sh", "-c", line, sys.executable],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        timeout=BOUND_S,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_output_that_finds_no_room_is_the_machines_fault(tmp_path: Path) -> None:
+    """A full disk: exit 3, said once and not by the interpreter at its end."""
+    kept(tmp_path / "runs")
+    with (
+        Path("/dev/full").open("w") as full,
+        command("show", "demo", cwd=tmp_path, stdout=full.fileno()) as process,
+    ):
+        code, said = process.wait(BOUND_S), process.stderr.read() if process.stderr else ""
+
+    assert code == 3
+    assert said.count("No space left on device") == 1
+    assert "ignored" not in said
+
+
+def test_a_mistake_of_ours_is_no_verdict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """An exception that nobody foresaw ends with 3, and its traceback is shown."""
+
+    def broken(*args: object, **options: object) -> str:
+        raise KeyError("unforeseen")
+
+    monkeypatch.setattr("harness.report.timeline.timeline", broken)
+    monkeypatch.setattr("sys.argv", ["harness", "show", str(kept(tmp_path))])
+
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+
+    assert caught.value.code == 3
+    assert "KeyError: 'unforeseen'" in capsys.readouterr().err

@@ -38,8 +38,10 @@ def test_what_is_no_address_is_refused(text: str):
     """
     Also an IPv6 address without brackets, of which nobody can tell where the port begins.
     """
-    with pytest.raises(InvalidValue, match="expected"):
+    with pytest.raises(InvalidValue, match="expected") as caught:
         Address.parse(text)
+
+    assert "next" in dict(caught.value.details)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "::1"])
@@ -84,8 +86,10 @@ def test_what_is_no_url_of_the_scheme_is_refused(url: str):
     """
     The complaint says what is expected.
     """
-    with pytest.raises(InvalidValue, match="expected ws://host:port or wss://host:port"):
+    with pytest.raises(InvalidValue, match="expected ws://host:port or wss://host:port") as caught:
         address_of_url(url)
+
+    assert "ws://127.0.0.1:8079" in dict(caught.value.details)["next"]
 
 
 def test_other_schemes_are_taken_where_they_are_asked_for():
@@ -104,6 +108,19 @@ def test_a_remote_target_is_refused_without_leave():
 
     assert "daemon 10.0.0.1:80" in str(caught.value)
     assert "--allow-remote" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "said"), [("db.internal", True), ("127.1", True), ("10.0.0.1", False), ("::", False)]
+)
+def test_a_name_is_refused_with_the_reason_that_names_are_not_resolved(host: str, said: bool):
+    """
+    Its owner may know that it leads to this machine; we do not look.
+    """
+    with pytest.raises(TargetRefused) as caught:
+        refuse_remote(Address(host, 80), what="daemon", allow_remote=False)
+
+    assert ("none but localhost is resolved" in str(caught.value)) is said
 
 
 def test_a_remote_target_is_taken_with_leave_and_a_loopback_one_always():

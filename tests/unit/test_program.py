@@ -40,6 +40,38 @@ def test_an_abbreviated_option_is_refused():
         parser().parse_args(["--por", "80"])
 
 
+def test_a_command_complains_of_unknown_arguments_under_its_own_name(
+    capsys: pytest.CaptureFixture[str],
+):
+    """
+    argparse would leave that to the program, and name only that.
+    """
+    whole = program.Parser(prog="harness")
+    whole.add_subparsers().add_parser("demo")
+
+    with pytest.raises(SystemExit):
+        whole.parse_args(["demo", "--colour"])
+
+    assert capsys.readouterr().err.startswith("harness demo: unrecognized arguments: --colour\n")
+
+
+def test_what_ends_a_help_text_is_made_only_when_it_is_asked_for(
+    capsys: pytest.CaptureFixture[str],
+):
+    """
+    What it takes to make it need not be imported before.
+    """
+    made: list[str] = []
+    late = program.Parser(prog="harness", late_epilog=lambda: made.append("x") or "the end")
+
+    late.parse_args([])
+    assert made == []
+    with pytest.raises(SystemExit):
+        late.parse_args(["--help"])
+
+    assert capsys.readouterr().out.endswith("\nthe end\n")
+
+
 @pytest.mark.parametrize("text", ["0", "80", "65535"])
 def test_a_port_is_a_port(text: str):
     """

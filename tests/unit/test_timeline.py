@@ -135,6 +135,27 @@ def test_what_the_daemon_did_stands_in_its_column():
     assert [line[at:] for line in lines[1:]] == ["ended signal 9 pid 4711", "executed k7"]
 
 
+@pytest.mark.parametrize(
+    ("process", "value", "drawn"),
+    [
+        ("daemon", {"pid": 4711, "ready_ms": 203.3}, "ready pid 4711 after 203.3 ms"),
+        ("proxy", {"pid": 4712}, "ready pid 4712"),
+    ],
+)
+def test_a_start_is_drawn_as_what_was_seen_of_it(process: str, value: dict[str, Any], drawn: str):
+    """
+    The row stands where the program was found ready; it may have worked before, in rows above.
+    """
+    script = Script()
+    script.call("k")
+    script.add(process, "info", "started", value=value)
+
+    lines = script.draw(effects=[effect("k", 0.5)], width=160)
+
+    assert "executed k" in lines[2]
+    assert lines[4][column(lines, process) :] == drawn
+
+
 def test_a_fault_is_shown_with_its_settings_for_as_long_as_it_is_in_place():
     """
     Rows under a fault carry a bar; those before and after do not.

@@ -1,0 +1,71 @@
+"""The last lines of the demonstration: commands that can be pasted."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from harness.demo.telling import close_line
+
+
+def hints(runs: Path, monkeypatch: pytest.MonkeyPatch, *, command: str | None = "harness"):
+    """The last lines by their label."""
+    monkeypatch.setattr("shutil.which", lambda name: command)
+    text = close_line(
+        "valid",
+        [],
+        total=6,
+        elapsed_s=1.0,
+        left=[],
+        seed=7,
+        runs=runs,
+        directory=runs / "demo/20261122-191500",
+    )
+    return dict(line.split(maxsplit=1) for line in text.splitlines()[1:])
+
+
+def test_the_hints_are_as_short_as_one_would_type_them(monkeypatch: pytest.MonkeyPatch):
+    """
+    Defaults are left out.
+    """
+    said = hints(Path("runs"), monkeypatch)
+
+    assert said["again"] == "harness demo --seed 7"
+    assert said["timeline"] == "harness show runs/demo/20261122-191500"
+
+
+def test_the_hints_repeat_the_folder_of_the_runs(monkeypatch: pytest.MonkeyPatch):
+    """
+    What is run again goes where it went before.
+    """
+    assert hints(Path("kept"), monkeypatch)["again"] == "harness demo --seed 7 --runs kept"
+
+
+@pytest.mark.parametrize("name", ["my runs", "it's", "$HOME", "-x"])
+def test_the_hints_survive_a_shell(name: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    Each path is one word, and none looks like an option.
+    """
+    said = hints(Path(name), monkeypatch)
+
+    *_, option, runs = shlex.split(said["again"])
+    assert (option, Path(runs)) == ("--runs", Path(name))
+    assert not runs.startswith("-")
+    *_, show, run = shlex.split(said["timeline"])
+    assert (show, Path(run)) == ("show", Path(name, "demo/20261122-191500"))
+
+
+def test_the_hints_survive_a_python_in_an_odd_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """
+    Where no `harness` is found, the Python that ran this one is named.
+    """
+    python = tmp_path / "a b" / "python3"
+    monkeypatch.setattr("sys.executable", str(python))
+
+    said = hints(Path("runs"), monkeypatch, command=None)
+
+    assert shlex.split(said["again"])[:3] == [str(python), "-m", "harness"]

@@ -73,7 +73,7 @@ $(VENV)/ready: $(VENV)/python pyproject.toml constraints.txt
 
 $(VENV)/ready-test: $(VENV)/ready
 	@echo "installing what the tests use"
-	@$(INSTALL) -e '.[test]'
+	@$(INSTALL) -e '.[selftest]'
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready-test

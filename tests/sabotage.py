@@ -70,8 +70,8 @@ def sabotage(what: str) -> None:
     elif what == "bypass":
         from harness.environment.base import Environment
 
-        Environment.url = property(  # type: ignore[assignment]
-            lambda self: self.daemon_url, lambda self, url: None
+        Environment.address = property(  # type: ignore[assignment]
+            lambda self: self.stack.site.address
         )
     else:
         raise SystemExit(f"{what!r} is no sabotage; inert:NAME, inert:all, rst-as-fin or bypass")

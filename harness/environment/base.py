@@ -1,24 +1,26 @@
 """
 What a test stands on, whatever backend it runs on.
 
-A `Stack` is a daemon and a proxy server that run somewhere. An `Environment` is one
-proxy of that server before that daemon, with a record of its own. Neither keeps
-anything that belongs to an event loop, so synchronous fixtures can hand them to
+An `Environment` is one proxy before a running daemon, with a record of its own. It
+keeps nothing that belongs to an event loop, so synchronous fixtures can hand it to
 tests on any loop.
 """
 
 from __future__ import annotations
 
+from collections.abc import Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from harness.address import Address
 from harness.client.session import Session
 from harness.environment.clean_up import put_away
+from harness.environment.dialling import session_with
 from harness.environment.injection import Injection
 from harness.environment.stack import Stack
-from harness.errors import HealFailed, ProxyError
+from harness.errors import HealFailed, InvalidValue, ProxyError
 from harness.faults.base import Fault
+from harness.history import Recorder
 from harness.proxy.control import Control
 from harness.records import Effect, ProxyEvent, read_lines
 
@@ -29,40 +31,104 @@ class Environment:
     """
     One proxy before a running daemon.
 
-    Attributes:
-        url: Where clients connect, through the proxy.
-        daemon_url: The daemon's own address.
+    Args:
+        stack: Daemon and proxy server: up already, or up only meanwhile where `owns`.
+        owns: Whether the stack is brought up and put away with this environment.
         name: The proxy's name in its server's API.
+        listen: Where the proxy listens; None: a port of loopback that the system chooses.
+        seed: Root seed of this proxy's draws; None: the server's.
+        recorder: Where ops go; None: where the stack's go.
+        without: Abilities that are not to be used here, each with the reason.
+
+    Attributes:
+        name: The proxy's name in its server's API.
+        injections: Every fault that was asked for, in order.
+        sessions: Every client that was made, in order.
+        events: What the proxy told so far.
     """
 
-    def __init__(self, stack: Stack, *, name: str = "edge") -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        *,
+        owns: bool = False,
+        name: str = "edge",
+        listen: Address | None = None,
+        seed: int | None = None,
+        recorder: Recorder | None = None,
+        without: Mapping[str, str] | None = None,
+    ) -> None:
         self.stack = stack
         self.name = name
-        self.url = ""
+        self.injections: list[Injection] = []
+        self.sessions: list[Session] = []
+        self.events: list[ProxyEvent] = []
+        self._owns = owns
+        self._seed = seed
+        self._recorder = stack.recorder if recorder is None else recorder
+        self._without = dict(without or {})
+        self._wanted = listen
         self._listen: Address | None = None
+        self._open = False
         self._seen = 0
-        self._clients = 0
-        self._injected = 0
+        self._effects_from = 0
+
+    @property
+    def address(self) -> Address:
+        """Where clients connect: the proxy's host and port."""
+        if self._listen is None or not self._open:
+            state = "has not been entered" if self._listen is None else "was put away"
+            raise InvalidValue(
+                f"this environment {state}: it has no address",
+                [("next", "use it inside its `async with` block, or inside the test it is for")],
+            )
+        return self._listen
+
+    @property
+    def url(self) -> str:
+        """Where clients connect, through the proxy."""
+        return self.stack.daemon.url(self.address)
 
     @property
     def daemon_url(self) -> str:
         """The daemon's own address, past the proxy."""
-        return f"ws://{self.stack.daemon_address}{self.stack.daemon.path}"
+        return self.stack.daemon.url(self.stack.site.address)
 
     @property
     def control(self) -> Control:
         """The proxy server's API."""
         return self.stack.control
 
+    @property
+    def abilities(self) -> dict[str, str | None]:
+        """What can be done here: None, or why it cannot."""
+        return {**self.stack.abilities, **self._without}
+
     async def __aenter__(self) -> Self:
-        """Make the proxy."""
-        upstream = str(self.stack.daemon_address)
-        # Events of earlier proxies of this server belong to somebody else's record.
-        self._seen = await self._newest_event()
-        state = await self.control.create(self.name, upstream=upstream)
-        self._listen = Address.parse(state.listen)
-        self.url = f"ws://{self._listen}{self.stack.daemon.path}"
+        """Make the proxy. Where that fails, nothing of ours is left."""
+        if self._owns:
+            await self.stack.__aenter__()
+        try:
+            await self._begin()
+        except BaseException as error:
+            if self._owns:
+                ended = self.stack.__aexit__(type(error), error, error.__traceback__)
+                await put_away(error, ended)
+            raise
         return self
+
+    async def _begin(self) -> None:
+        effects = self.stack.site.effects_file
+        if effects is not None and effects.exists():
+            # Earlier effects of a daemon that others used belong to somebody else's record.
+            self._effects_from = effects.stat().st_size
+        # So do the events of earlier proxies of this server.
+        self._seen = await self._newest_event()
+        state = await self.stack.server.make(
+            self.name, upstream=self.stack.site.address, listen=self._wanted, seed=self._seed
+        )
+        self._listen = Address.parse(state.listen)
+        self._open = True
 
     async def __aexit__(
         self,
@@ -70,8 +136,30 @@ class Environment:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Lift what is left, take the proxy's events into the record, remove the proxy."""
-        await put_away(error, self.heal(), self.collect(), self.control.delete(self.name))
+        """
+        Lift what is left, take the proxy's events into the record, remove the proxy; each
+        step, whatever the others did.
+        """
+        self._open = False
+        steps: list[Coroutine[Any, Any, object]] = [self._complain()]
+        # What ends with us need not be healed.
+        if not (self._owns and self.stack.site.own):
+            steps.append(self.heal())
+        steps.append(self.collect())
+        if not (self._owns and self.stack.ends_server):
+            steps.append(self.stack.server.remove(self.name))
+        if self._owns:
+            steps.append(self.stack.__aexit__(kind, error, trace))
+        await put_away(error, *steps)
+
+    async def _complain(self) -> None:
+        """Say it where a fault was made and never put on: the test tested nothing."""
+        idle = [injection.name for injection in self.injections if not injection.entered]
+        if idle:
+            raise InvalidValue(
+                f"{', '.join(idle)} was never put on",
+                [("next", "write `async with env.inject(...):` around what it should harm")],
+            )
 
     def client(
         self,
@@ -90,43 +178,59 @@ class Environment:
             direct: Go past the proxy, to the daemon's own address.
             call_timeout_s: Give up on a call after so many seconds.
         """
-        self._clients += 1
-        daemon = self.stack.daemon
-        return Session(
-            self.daemon_url if direct else self.url,
-            dialect=daemon.dialect,
-            process=process or f"client-{self._clients}",
-            token=daemon.token,
+        session = session_with(
+            self.stack.daemon,
+            self.stack.site.address,
+            process=process or f"client-{len(self.sessions) + 1}",
+            via=None if direct else self.address,
             session_id=session_id,
-            headers=daemon.headers,
-            subprotocols=daemon.subprotocols,
-            recorder=self.stack.recorder,
+            recorder=self._recorder,
             call_timeout_s=call_timeout_s,
         )
+        self.sessions.append(session)
+        return session
 
     def inject(self, fault: Fault) -> Injection:
         """
         A guard: `async with env.inject(Latency(latency_ms=200)):` puts the fault on and takes
         it off again, whatever happens inside.
+
+        Raises:
+            InvalidValue: If it is no fault, or this environment cannot do what it needs.
         """
-        self._injected += 1
-        return Injection(
+        if not isinstance(fault, Fault):
+            raise InvalidValue(
+                f"{fault!r} is no fault; expected for instance Latency(latency_ms=200)",
+                [("next", "the faults are in harness.faults, one file each")],
+            )
+        # What was not probed is tried.
+        known = {name: why for name, why in self.abilities.items() if why is not None}
+        lacking = [(name, known[name]) for name in sorted(fault.needs) if name in known]
+        if lacking:
+            raise InvalidValue(f"{fault.type} cannot be done here", lacking)
+        injection = Injection(
             fault,
-            f"{fault.type}-{self._injected}",
+            f"{fault.type}-{len(self.injections) + 1}",
             stack=self.stack,
             proxy=self.name,
+            recorder=self._recorder,
             collect=self.collect,
         )
+        self.injections.append(injection)
+        return injection
 
     async def heal(self) -> None:
         """
-        Lift every fault of this environment, and read back that none is left.
+        Lift every fault of this environment, and read back that none is left. Each step is
+        taken, whatever becomes of the others.
 
         Raises:
             HealFailed: If something is still there.
         """
-        await self.stack.resume_daemon()
-        await self.stack.start_daemon()
+        site = self.stack.site
+        await put_away(None, site.resume(), site.revive(), self._clear_proxy())
+
+    async def _clear_proxy(self) -> None:
         for toxic in await self.control.toxics(self.name):
             await self.control.remove_toxic(self.name, toxic.name)
         state = await self.control.update(self.name, enabled=True)
@@ -141,12 +245,14 @@ class Environment:
         Returns:
             Those that are new since the last time.
         """
-        fresh = [event for event in await self._events() if event.seq > self._seen]
-        for event in fresh:
-            self._seen = event.seq
-            if event.proxy in (self.name, None):
-                self._record(event)
-        return [event for event in fresh if event.proxy in (self.name, None)]
+        fresh = await self._events()
+        mine = [event for event in fresh if event.seq > self._seen]
+        self._seen = max([self._seen, *(event.seq for event in mine)])
+        mine = [event for event in mine if event.proxy in (self.name, None)]
+        for event in mine:
+            self._record(event)
+        self.events += mine
+        return mine
 
     async def _newest_event(self) -> int:
         try:
@@ -157,7 +263,7 @@ class Environment:
                 return 0
             raise
 
-    async def _events(self) -> list[ProxyEvent]:
+    async def _events(self) -> Sequence[ProxyEvent]:
         try:
             return await self.control.events(since=self._seen)
         except ProxyError as error:
@@ -174,7 +280,7 @@ class Environment:
             "bytes": event.bytes,
             "detail": event.detail,
         }
-        self.stack.recorder.record(
+        self._recorder.record(
             process="proxy",
             type="info",
             f=event.kind,
@@ -184,9 +290,19 @@ class Environment:
         )
 
     def effects(self) -> list[Effect]:
-        """The daemon's effect log so far; a torn last line is left out."""
+        """
+        What the daemon's effect log got since this environment was entered; a torn last line
+        is left out.
+
+        Raises:
+            InvalidValue: If this daemon writes no effect log that we can read.
+        """
+        file = self.stack.site.effects_file
+        why = self.abilities["effects"]
+        if file is None or why:
+            raise InvalidValue(f"there is no effect log to read: {why}")
         try:
-            data = self.stack.effects_file.read_bytes()
+            data = file.read_bytes()
         except FileNotFoundError:
             return []
-        return read_lines(data, Effect)[0]
+        return read_lines(data[self._effects_from :], Effect)[0]

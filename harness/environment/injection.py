@@ -12,7 +12,7 @@ from harness.environment.clean_up import put_away
 from harness.environment.stack import Stack
 from harness.errors import HarnessError, HealFailed, ProxyError
 from harness.faults.base import Fault, Toxic
-from harness.history import OpType
+from harness.history import OpType, Recorder
 
 __all__ = ["Injection"]
 
@@ -29,7 +29,13 @@ class Injection:
         name: Names this injection: its toxic on the proxy, its lines in the record.
         stack: Where.
         proxy: The proxy's name in its server's API.
+        recorder: Where it is noted.
         collect: Takes the proxy's new events into the record.
+
+    Attributes:
+        entered: Whether it was ever put on.
+        in_place: Whether it is on at the moment.
+        left_by: What was raised out of its block, if anything was.
     """
 
     def __init__(
@@ -39,17 +45,23 @@ class Injection:
         *,
         stack: Stack,
         proxy: str,
+        recorder: Recorder,
         collect: Callable[[], Awaitable[object]],
     ) -> None:
         self.fault = fault
         self.name = name
-        self._stack = stack
+        self._site = stack.site
         self._control = stack.control
         self._proxy = proxy
+        self._recorder = recorder
         self._collect = collect
+        self.entered = False
+        self.in_place = False
+        self.left_by: BaseException | None = None
 
     async def __aenter__(self) -> Self:
         """Put it on. Where that fails half-way, it is taken off again."""
+        self.entered = True
         self._note("invoke")
         try:
             await self.fault.inject(self)
@@ -58,6 +70,7 @@ class Injection:
             await put_away(error, self._lift())
             raise
         self._note("ok")
+        self.in_place = True
         return self
 
     async def __aexit__(
@@ -72,6 +85,7 @@ class Injection:
         Raises:
             HealFailed: If it could not be lifted, and nothing worse was under way.
         """
+        self.left_by = error
         await put_away(error, self._lift(), self._collect())
 
     async def _lift(self) -> None:
@@ -85,6 +99,7 @@ class Injection:
                 f"{self.name} could not be lifted: {error or f'no end in {_LIFT_TIMEOUT_S:g} s'}",
                 [("next", "use a fresh environment; this one may still be harmed")],
             ) from error
+        self.in_place = False
         self._note("ok", f="heal", elapsed_ms=round((now_ns() - started_ns) / 1e6, 3))
 
     def _note(
@@ -95,7 +110,7 @@ class Injection:
         error: str | None = None,
         **more: float,
     ) -> None:
-        self._stack.recorder.record(
+        self._recorder.record(
             process="nemesis",
             type=type,
             f=f or self.fault.type,
@@ -130,20 +145,20 @@ class Injection:
 
     async def pause_daemon(self) -> None:
         """Freeze the daemon's processes."""
-        await self._stack.pause_daemon()
+        await self._site.pause()
 
     async def resume_daemon(self) -> None:
         """Let them go on."""
-        await self._stack.resume_daemon()
+        await self._site.resume()
 
     async def kill_daemon(self) -> None:
         """End the daemon's processes at once."""
-        await self._stack.kill_daemon()
+        await self._site.kill()
 
     async def stop_daemon(self, *, within_s: float) -> None:
         """Ask the daemon to end."""
-        await self._stack.stop_daemon(within_s=within_s)
+        await self._site.stop(within_s=within_s)
 
     async def start_daemon(self) -> None:
         """Start the daemon where it does not run."""
-        await self._stack.start_daemon()
+        await self._site.revive()

@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -44,10 +45,12 @@ class Program:
         variables: Environment variables on top of the harness's own.
         run_id: The run.
         log: The file that its output is appended to.
+        directory: Where it is started; None: where the harness was.
         kept: Whether that file will still be there afterwards.
         secrets: What must not stand in that file, nor in what is quoted of it.
 
     Attributes:
+        variables: Those of its environment variables that we set. A secret may be among them.
         started_at: When its newest process was started, in seconds of the monotonic clock.
     """
 
@@ -59,6 +62,7 @@ class Program:
         variables: Mapping[str, str],
         run_id: str,
         log: Path,
+        directory: Path | None = None,
         kept: bool = True,
         secrets: Sequence[str] = (),
     ) -> None:
@@ -66,6 +70,8 @@ class Program:
         self.command = list(command)
         self.log = log
         self.run_id = run_id
+        self._directory = directory
+        self.variables = dict(variables)
         self._variables = {**os.environ, **variables, RUN_ID: run_id, PROGRAM: name}
         self._process: subprocess.Popen[bytes] | None = None
         self._frozen = False
@@ -116,6 +122,7 @@ class Program:
                     stdout=log,
                     stderr=log,
                     env=self._variables,
+                    cwd=self._directory,
                     start_new_session=True,
                 )
         except OSError as error:
@@ -123,6 +130,7 @@ class Program:
                 f"the {self.name}'s command cannot be started: {error.strerror or error}",
                 [
                     ("command", " ".join(self.command)),
+                    ("directory", str(self._directory or Path.cwd())),
                     ("next", "see that it exists on this machine and may be executed"),
                 ],
             ) from None
@@ -193,13 +201,24 @@ class Program:
             [("processes", ", ".join(map(str, carriers(self.run_id, self.name))))],
         )
 
+    def written(self, *, since: int = 0) -> str:
+        """What it wrote to its log from that byte on, without secrets."""
+        try:
+            data = self.log.read_bytes()
+        except FileNotFoundError:
+            return ""
+        return self._clean(data[since:].decode("utf-8", "replace"))
+
+    def log_bytes(self) -> int:
+        """How much it wrote so far."""
+        try:
+            return self.log.stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def tail(self, lines: int = 12) -> str:
         """The last lines of its log."""
-        try:
-            text = self.log.read_text("utf-8", "replace")
-        except FileNotFoundError:
-            text = ""
-        return "\n".join(self._clean(text).splitlines()[-lines:]) or "(empty)"
+        return "\n".join(self.written().splitlines()[-lines:]) or "(it wrote nothing)"
 
     def next_step(self) -> tuple[str, str]:
         """The row of an error that says what to do next."""
@@ -222,26 +241,43 @@ class Program:
 
 
 class Reaper:
-    """The process that puts things away where the harness cannot; see `reaper`."""
+    """
+    The process that puts things away where the harness cannot; see `reaper`.
 
-    def __init__(self, run_id: str) -> None:
+    One serves any number of runs. Safe to use from several threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "harness.environment.reaper", run_id],
+            [sys.executable, "-m", "harness.environment.reaper"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
 
-    def remove(self, path: Path) -> None:
-        """Have a directory removed, too."""
-        self._tell(f"remove {path}")
+    def watch(self, run_id: str) -> None:
+        """See to it that no process that carries this id outlives the harness."""
+        self._tell(f"{run_id} watch")
+
+    def remove(self, run_id: str, path: Path) -> None:
+        """Have a directory of this run removed, too."""
+        self._tell(f"{run_id} remove {path}")
+
+    def delete(self, run_id: str, url: str) -> None:
+        """Have something that this run made on somebody's HTTP server deleted, too."""
+        self._tell(f"{run_id} delete {url}")
+
+    def settle(self, run_id: str) -> None:
+        """Everything of this run was put away."""
+        self._tell(f"{run_id} done")
 
     def dismiss(self) -> None:
-        """Everything was put away: let it go."""
-        self._tell("done")
+        """Nothing more will come: let it go."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(2)
         except subprocess.TimeoutExpired:
@@ -250,6 +286,6 @@ class Reaper:
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
+        with self._lock, contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(f"{line}\n".encode())
             self._process.stdin.flush()

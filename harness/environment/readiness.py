@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from harness.address import Address
-from harness.client.session import Session
 from harness.clock import now
 from harness.daemons.base import Daemon
+from harness.environment.dialling import session_with
 from harness.environment.processes import Program
 from harness.errors import ConnectFailed, ProgramExited, ProxyError, StartTimeout
 from harness.proxy.control import Control
@@ -58,15 +58,7 @@ async def daemon_ready(daemon: Daemon, address: Address, program: Program) -> No
     """
 
     async def ask(within_s: float) -> str | None:
-        probe = Session(
-            f"ws://{address}{daemon.path}",
-            dialect=daemon.dialect,
-            process="probe",
-            token=daemon.token,
-            headers=daemon.headers,
-            subprotocols=daemon.subprotocols,
-            open_timeout_s=max(0.05, within_s),
-        )
+        probe = session_with(daemon, address, process="probe", open_timeout_s=max(0.05, within_s))
         try:
             async with probe:
                 return None

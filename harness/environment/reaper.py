@@ -5,10 +5,11 @@ Every child of an environment carries `HARNESS_RUN_ID` in its environment variab
 and passes it on to what it starts itself; so a daemon that forks, or starts a
 session of its own, is found too. A small process of its own session waits at the
 other end of a pipe. When the harness dies, however it dies, the pipe ends and the
-reaper kills what carries the run id.
+reaper kills what carries the ids of its runs.
 
-Run as `python -m harness.environment.reaper RUN_ID`. It reads lines: `remove PATH` (a
-directory that must not outlive the run), `done` (everything was put away, go).
+Run as `python -m harness.environment.reaper`. It reads lines, each for one run:
+`ID watch`, `ID remove PATH` (a directory that must not outlive the run), `ID delete URL`
+(what was made on somebody else's server), `ID done` (all of it was put away).
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import os
 import select
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 __all__ = ["PROGRAM", "RUN_ID", "carriers", "end_all"]
@@ -31,6 +31,7 @@ _CLEAN_SCANS = 6
 _MOST_SCANS = 100
 _SCAN_PAUSE_S = 0.05
 _PARENT_CHECK_S = 0.5
+_DELETE_TIMEOUT_S = 0.5
 
 
 def carriers(run_id: str, program: str | None = None) -> list[int]:
@@ -68,13 +69,8 @@ def end_all(run_id: str, program: str | None = None) -> list[int]:
     return found
 
 
-def _listen(stream: int) -> tuple[bool, list[str]]:
-    """
-    Read orders until the harness ends.
-
-    Returns:
-        Whether it put everything away itself, and the directories to remove.
-    """
+def _listen(stream: int) -> list[list[str]]:
+    """Read orders until the harness ends: those of the runs that it did not put away itself."""
     parent = os.getppid()
     text = b""
     while True:
@@ -84,18 +80,33 @@ def _listen(stream: int) -> tuple[bool, list[str]]:
         # Somebody who forked the harness may hold the pipe open; its parent's end counts too.
         if (ready and not data) or os.getppid() != parent:
             break
-    lines = text.decode().splitlines()
-    removals = [line.removeprefix("remove ") for line in lines if line.startswith("remove ")]
-    return "done" in lines, removals
+    # What was cut off in the middle names nothing.
+    orders = [line.split(" ", 2) for line in text.decode().split("\n")[:-1]]
+    done = {run_id for run_id, *order in orders if order == ["done"]}
+    return [order for order in orders if order[0] not in done]
 
 
-def _sweep(run_id: str) -> None:
+def _sweep(run_ids: set[str]) -> None:
     clean = 0
     for _ in range(_MOST_SCANS):
-        clean = 0 if end_all(run_id) else clean + 1
+        found = [pid for run_id in run_ids for pid in end_all(run_id)]
+        clean = 0 if found else clean + 1
         if clean == _CLEAN_SCANS:
             return
         select.select([], [], [], _SCAN_PAUSE_S)
+
+
+def _delete(url: str) -> None:
+    # Imported here: hardly any run makes anything on somebody else's server.
+    import http.client
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=_DELETE_TIMEOUT_S)
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        connection.request("DELETE", parts.path)
+        connection.getresponse()
+    connection.close()
 
 
 def main() -> None:
@@ -103,12 +114,18 @@ def main() -> None:
     # Ctrl-C is for the harness; it closes the pipe when it has put things away.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    done, removals = _listen(0)
-    if done:
+    orders = _listen(0)
+    if not orders:
         return
-    _sweep(sys.argv[1])
-    for path in removals:
+    for url in _about(orders, "delete"):
+        _delete(url)
+    _sweep({run_id for run_id, *_ in orders})
+    for path in _about(orders, "remove"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _about(orders: list[list[str]], wanted: str) -> list[str]:
+    return [order[2] for order in orders if order[1] == wanted]
 
 
 if __name__ == "__main__":

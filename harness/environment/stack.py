@@ -1,48 +1,225 @@
-"""What every backend is: a daemon and a proxy server that run somewhere."""
+"""
+A daemon and a proxy server that run somewhere: two choices, independent of each other.
+
+A `Site` is where the daemon runs, a `Server` the proxy server that stands before it.
+Each backend brings its own; neither knows of the other.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
 
 from harness.address import Address
+from harness.clock import clock_id
 from harness.daemons.base import Daemon
-from harness.history import Recorder
-from harness.proxy.control import Control
+from harness.environment.abilities import abilities_of, reset_abilities
+from harness.environment.clean_up import put_away
+from harness.environment.household import Household
+from harness.environment.probe import ResetPath, probe_reset
+from harness.history import Recorder, Silent
+from harness.proxy.control import Control, ProxyState
 
-__all__ = ["Stack"]
+__all__ = ["ANY_PORT", "Server", "Site", "Stack"]
+
+ANY_PORT: Final = Address("127.0.0.1", 0)
+"""Loopback, on a port that the system chooses."""
 
 
-class Stack(Protocol):
-    """A daemon and a proxy server that run somewhere. Each backend is one."""
+class Part(Protocol):
+    """What sites and servers have in common."""
+
+    @property
+    def backend(self) -> str:
+        """Its word in headers and reports: "local", "attached", "embedded", "toxiproxy"."""
+
+    @property
+    def own(self) -> bool:
+        """Whether it is ours to pause and to end, with all that is on it."""
+
+    @property
+    def trouble(self) -> str | None:
+        """How it ended, where nobody asked it to."""
+
+    def start(self) -> None:
+        """Set it going where it is not; it need not be ready yet."""
+
+    async def ready(self) -> None:
+        """Wait, bounded, until it can be used."""
+
+    async def end(self) -> None:
+        """Put away what was started. Nothing, where nothing was."""
+
+    @property
+    def abilities(self) -> Mapping[str, str | None]:
+        """What can be done with it: None, or why it cannot; see `abilities`."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """What environment.json says of it. No secret is in it."""
+
+    def written(self, *, since: int = 0) -> str:
+        """What it wrote to its log from that byte on; "" where nobody can know."""
+
+    def log_bytes(self) -> int:
+        """How long that log is."""
+
+
+class Site(Part, Protocol):
+    """
+    Where a daemon runs.
+
+    The orders to its process are refused with `InvalidValue` where it is somebody else's.
+    """
 
     daemon: Daemon
-    control: Control
-    recorder: Recorder
+
+    @property
+    def address(self) -> Address:
+        """The daemon's own address."""
+
+    @property
+    def effects_file(self) -> Path | None:
+        """Where the daemon's effects go; None where nobody can know."""
+
+    async def pause(self) -> None:
+        """Freeze its processes."""
+
+    async def resume(self) -> None:
+        """Let them go on, where they are frozen."""
+
+    async def kill(self) -> None:
+        """End them at once."""
+
+    async def stop(self, *, within_s: float) -> None:
+        """Ask them to end, and kill them after that many seconds."""
+
+    async def revive(self) -> None:
+        """Start the daemon on its old address where it does not run, and wait for its hello."""
+
+
+class Server(Part, Protocol):
+    """A proxy server."""
+
+    @property
+    def control(self) -> Control:
+        """Its API."""
+
+    async def make(
+        self, name: str, *, upstream: Address, listen: Address | None, seed: int | None
+    ) -> ProxyState:
+        """Make a proxy; without an address it listens on a loopback port the system chooses."""
+
+    async def remove(self, name: str) -> None:
+        """Remove it; nothing, where it is gone already."""
+
+
+class Stack:
+    """
+    A daemon and a proxy server, up while the block lasts.
+
+    Args:
+        household: Whose they are.
+        site: Where the daemon runs.
+        server: What stands before it.
+        recorder: Where starts and ends are noted.
+        lent: Whether others use the server too: it is started where it does not run yet, and
+            not ended.
+    """
+
+    def __init__(
+        self,
+        household: Household,
+        site: Site,
+        server: Server,
+        *,
+        lent: bool = False,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.household = household
+        self.site = site
+        self.server = server
+        self.ends_server = server.own and not lent
+        self.recorder: Recorder = Silent() if recorder is None else recorder
+        self._resets: ResetPath | None = None
 
     @property
     def run_id(self) -> str:
         """Names everything that belongs to it."""
+        return self.household.run_id
 
     @property
-    def daemon_address(self) -> Address:
-        """The daemon's own address."""
+    def daemon(self) -> Daemon:
+        """Who is tested."""
+        return self.site.daemon
 
     @property
-    def effects_file(self) -> Path:
-        """Where the daemon's effects go."""
+    def control(self) -> Control:
+        """The proxy server's API."""
+        return self.server.control
 
-    async def pause_daemon(self) -> None:
-        """Freeze the daemon's processes."""
+    @property
+    def abilities(self) -> dict[str, str | None]:
+        """What can be done here: None, or why it cannot. Resets are among them once probed."""
+        return {
+            **self.site.abilities,
+            **self.server.abilities,
+            **abilities_of(self.daemon),
+            **({} if self._resets is None else reset_abilities(self._resets)),
+        }
 
-    async def resume_daemon(self) -> None:
-        """Let them go on."""
+    async def probe(self, known: ResetPath | None = None) -> ResetPath:
+        """Find out whether a reset reaches a client on this path, where it is not known."""
+        self._resets = known or self._resets
+        if self._resets is None:
+            name = f"harness-probe-{self.run_id}"
+            if not self.server.own:
+                self.household.reaper.delete(self.run_id, f"{self.control.url}/proxies/{name}")
+            self._resets = await probe_reset(self.control, name=name)
+        return self._resets
 
-    async def kill_daemon(self) -> None:
-        """End them at once."""
+    async def __aenter__(self) -> Self:
+        """Start both and wait until both answer. Where that fails, nothing is left."""
+        try:
+            self.household.open()
+            self.server.start()
+            self.site.start()
+            await self.server.ready()
+            await self.site.ready()
+        except BaseException as error:
+            await self._close(error)
+            raise
+        return self
 
-    async def stop_daemon(self, *, within_s: float) -> None:
-        """Ask them to end."""
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End both, bounded in time, and look that nothing is left."""
+        await self._close(error)
 
-    async def start_daemon(self) -> None:
-        """Start the daemon where it does not run, and wait for its hello."""
+    async def _close(self, error: BaseException | None) -> None:
+        """Everything that was started is ended; each step, whatever the others did."""
+        await put_away(error, self._end_both(), self.household.close())
+
+    async def _end_both(self) -> None:
+        # Side by side, and each to its end, whatever becomes of the other.
+        parts: list[Part] = [self.site, self.server] if self.ends_server else [self.site]
+        ends = [asyncio.ensure_future(part.end()) for part in parts]
+        await put_away(None, *ends)
+
+    def describe(self) -> dict[str, Any]:
+        """What environment.json says of it. No secret is in it."""
+        return {
+            "backend": self.site.backend,
+            "proxy": self.server.backend,
+            "run_id": self.run_id,
+            "clock": clock_id(),
+            "daemon": dict(self.site.describe()),
+            "server": dict(self.server.describe()),
+            "abilities": self.abilities,
+        }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("environment", "daemon")
+BENCHMARKS = ("environment", "plugin", "daemon")
 
 
 def main() -> int:

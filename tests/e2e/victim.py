@@ -17,7 +17,7 @@ async def main(ids: Path) -> None:
     ids.write_text(environment.stack.run_id)
     print("begun", flush=True)
     async with environment:
-        ports = [environment.stack.daemon_address.port, int(environment.control.url.split(":")[-1])]
+        ports = [environment.stack.site.address.port, int(environment.control.url.split(":")[-1])]
         ids.write_text("\n".join([environment.stack.run_id, *map(str, ports)]))
         async with environment.client() as client, environment.inject(Latency(latency_ms=1)):
             while True:

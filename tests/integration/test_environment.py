@@ -85,7 +85,7 @@ async def test_lifting_that_fails_is_an_error(tmp_path: Path) -> None:
     place = Place(tmp_path)
     with pytest.raises(HealFailed, match="latency-1 could not be lifted") as caught:
         async with place, place.inject(Latency(latency_ms=1)):
-            await place.stack.proxy_program.kill()
+            await place.stack.server.program.kill()
 
     assert any("while putting away" in note for note in caught.value.__notes__)
     assert carriers(place.stack.run_id) == []
@@ -150,25 +150,25 @@ async def test_pause_freezes_the_daemon(here: Place) -> None:
 
 async def test_kill_and_start_again(here: Place) -> None:
     """A killed daemon comes back as another process on the same port."""
-    address, before = here.stack.daemon_address, here.stack.daemon_program.pid
+    address, before = here.stack.site.address, here.stack.site.program.pid
     async with here.inject(Kill()):
         assert carriers(here.stack.run_id, "daemon") == []
         with pytest.raises(ConnectFailed):
             async with here.client():
                 pass
 
-    assert here.stack.daemon_program.pid != before
-    assert here.stack.daemon_address == address
+    assert here.stack.site.program.pid != before
+    assert here.stack.site.address == address
     async with here.client() as client:
         assert (await client.call("echo", {"text": "back"})).text == "back"
 
 
 async def test_restart_ends_the_daemon_in_order(here: Place) -> None:
     """A restarted daemon closes its connections with 1001 and is another process then."""
-    before = here.stack.daemon_program.pid
+    before = here.stack.site.program.pid
     async with here.client() as client:
         async with here.inject(Restart()):
-            assert here.stack.daemon_program.pid != before
+            assert here.stack.site.program.pid != before
         with pytest.raises(Exception, match="connection"):
             await client.call("echo", {"text": "x"})
 

@@ -180,7 +180,7 @@ async def test_a_daemon_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
 async def test_nothing_is_left_without_a_directory() -> None:
     """An environment that keeps nothing leaves no port, process or folder."""
     async with LocalStack(Reference()) as stack:
-        directory, port = stack.directory, stack.daemon_address.port
+        directory, port = stack.household.directory, stack.site.address.port
         assert directory.is_dir()
 
     assert not directory.exists()

@@ -1,0 +1,209 @@
+"""
+What somebody else started: a daemon, a proxy server. Both are left as they were found.
+
+Rule: nothing here starts, pauses or ends a process, and of a foreign server only the
+proxies that we made are touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from harness.address import Address, address_of_url, refuse_remote
+from harness.daemons.base import Daemon
+from harness.environment.dialling import session_with
+from harness.environment.household import Household
+from harness.environment.stack import ANY_PORT
+from harness.errors import EnvironmentFailed, InvalidValue, ProxyError
+from harness.proxy.control import Control, ProxyState
+
+__all__ = ["AttachedDaemon", "AttachedProxy"]
+
+_NOT_OURS: Final = "the daemon was started by somebody else"
+_SILENT: Final = "a real Toxiproxy tells nothing of its connections"
+_UNSEEDED: Final = "a real Toxiproxy cannot be seeded"
+
+
+class AttachedDaemon:
+    """
+    A daemon that runs already.
+
+    Args:
+        daemon: Which; it has an address.
+    """
+
+    backend: Final = "attached"
+    own: Final = False
+    effects_file: Final = None
+    trouble: Final = None
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
+
+    @property
+    def address(self) -> Address:
+        """The daemon's own address."""
+        assert self.daemon.address is not None
+        return self.daemon.address
+
+    @property
+    def abilities(self) -> Mapping[str, str | None]:
+        """Nothing can be done to what is somebody else's."""
+        return {"process": _NOT_OURS, "effects": _NOT_OURS}
+
+    def start(self) -> None:
+        """It runs."""
+
+    async def ready(self) -> None:
+        """
+        See that it answers.
+
+        Raises:
+            ConnectFailed: If it does not.
+        """
+        async with session_with(
+            self.daemon,
+            self.address,
+            process="probe",
+            open_timeout_s=self.daemon.start_timeout_s,
+        ):
+            pass
+
+    async def pause(self) -> None:
+        """Refused."""
+        raise self._refused("paused")
+
+    async def resume(self) -> None:
+        """It was never paused."""
+
+    async def kill(self) -> None:
+        """Refused."""
+        raise self._refused("killed")
+
+    async def stop(self, *, within_s: float) -> None:
+        """Refused."""
+        raise self._refused("stopped")
+
+    async def revive(self) -> None:
+        """It was never ended."""
+
+    def _refused(self, what: str) -> InvalidValue:
+        return InvalidValue(
+            f"the daemon at {self.address} is not {what}: {_NOT_OURS}",
+            [("next", "give the command that starts it instead of its address")],
+        )
+
+    async def end(self) -> None:
+        """It runs on."""
+
+    def written(self, *, since: int = 0) -> str:
+        """Nobody here knows."""
+        return ""
+
+    def log_bytes(self) -> int:
+        """Nobody here knows."""
+        return 0
+
+    def describe(self) -> Mapping[str, Any]:
+        """Where it is."""
+        return {
+            "type": self.daemon.type,
+            "dialect": self.daemon.dialect.name,
+            "address": str(self.address),
+            "promises": list(self.daemon.promises),
+        }
+
+
+class AttachedProxy:
+    """
+    A Toxiproxy, or a server of ours, that runs already.
+
+    Args:
+        url: Its API.
+        household: Who has our proxies removed should the harness die.
+        allow_remote: Whether it may be on another machine.
+
+    Raises:
+        InvalidValue: If the URL is none, or not on this machine without leave.
+    """
+
+    own: Final = False
+    trouble: Final = None
+
+    def __init__(self, url: str, household: Household, *, allow_remote: bool = False) -> None:
+        address = address_of_url(url, schemes=("http",))
+        refuse_remote(address, what="proxy server", allow_remote=allow_remote)
+        self.control = Control(f"http://{address}")
+        self._household = household
+        self._version = ""
+        self._tells = False
+
+    @property
+    def backend(self) -> str:
+        """Which of the two it is."""
+        return "embedded" if self._tells else "toxiproxy"
+
+    @property
+    def abilities(self) -> Mapping[str, str | None]:
+        """What a real Toxiproxy lacks."""
+        return {
+            "events": None if self._tells else _SILENT,
+            "seed": None if self._tells else _UNSEEDED,
+        }
+
+    def start(self) -> None:
+        """It runs."""
+
+    async def ready(self) -> None:
+        """
+        See who answers.
+
+        Raises:
+            EnvironmentFailed: If nobody does, or it is no Toxiproxy.
+        """
+        try:
+            self._version = await self.control.version()
+        except ProxyError as error:
+            raise EnvironmentFailed(
+                f"no Toxiproxy answers at {self.control.url}: {error.headline}",
+                [("next", "start it (`harness proxy` is one), or leave the address out")],
+            ) from None
+        try:
+            await self.control.about()
+        except ProxyError as error:
+            if error.status != 404:
+                raise
+        else:
+            self._tells = True
+
+    async def make(
+        self, name: str, *, upstream: Address, listen: Address | None, seed: int | None
+    ) -> ProxyState:
+        """Make a proxy, and have it removed should the harness die."""
+        self._household.reaper.delete(self._household.run_id, f"{self.control.url}/proxies/{name}")
+        where = str(listen or ANY_PORT)
+        return await self.control.create(name, upstream=str(upstream), listen=where, seed=seed)
+
+    async def remove(self, name: str) -> None:
+        """Remove it; nothing, where it is gone already."""
+        try:
+            await self.control.delete(name)
+        except ProxyError as error:
+            if error.status != 404:
+                raise
+
+    async def end(self) -> None:
+        """It runs on."""
+
+    def written(self, *, since: int = 0) -> str:
+        """Nobody here knows."""
+        return ""
+
+    def log_bytes(self) -> int:
+        """Nobody here knows."""
+        return 0
+
+    def describe(self) -> Mapping[str, Any]:
+        """Where it is and which version it says it has."""
+        return {"api": self.control.url, "version": self._version}

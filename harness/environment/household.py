@@ -1,0 +1,81 @@
+"""
+What belongs to one run on this machine: an id, a folder, and who puts both away.
+
+Every process of the run carries the id. Whatever happens to the harness, the reaper
+finds them by it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from harness.clock import stamp
+from harness.environment.processes import Reaper
+from harness.environment.reaper import end_all
+
+__all__ = ["Household"]
+
+_MOST_SWEEPS: Final = 400
+_SWEEP_PAUSE_S: Final = 0.005
+
+
+class Household:
+    """
+    The id, the folder and the reaper of one run.
+
+    Args:
+        directory: Where logs and effects go; None: a folder that is removed at the end.
+        reaper: Who cleans up if the harness dies; None: one of its own.
+
+    Attributes:
+        run_id: Names everything that belongs to the run.
+        kept: Whether the folder stays.
+    """
+
+    def __init__(self, *, directory: Path | None = None, reaper: Reaper | None = None) -> None:
+        self.run_id = f"{stamp()}-{secrets.token_hex(6)}"
+        self.kept = directory is not None
+        self._directory = directory
+        self._given = reaper
+        self._reaper: Reaper | None = None
+
+    @property
+    def directory(self) -> Path:
+        """Where logs and effects go."""
+        assert self._directory is not None
+        return self._directory
+
+    @property
+    def reaper(self) -> Reaper:
+        """Who cleans up if the harness dies. There is one from `open` to `close`."""
+        assert self._reaper is not None
+        return self._reaper
+
+    def open(self) -> None:
+        """Before all else, so that there is no moment without somebody to clean up."""
+        self._reaper = Reaper() if self._given is None else self._given
+        self._reaper.watch(self.run_id)
+        if self._directory is None:
+            self._directory = Path(tempfile.mkdtemp(prefix="harness-"))
+            self._reaper.remove(self.run_id, self._directory)
+        self._directory.mkdir(parents=True, exist_ok=True)
+
+    async def close(self) -> None:
+        """After all else: look that no process is left, and let go of the folder."""
+        if self._reaper is None:
+            return
+        for _ in range(_MOST_SWEEPS):
+            if not end_all(self.run_id):
+                break
+            await asyncio.sleep(_SWEEP_PAUSE_S)
+        if not self.kept and self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+        self._reaper.settle(self.run_id)
+        if self._given is None:
+            self._reaper.dismiss()
+        self._reaper = None

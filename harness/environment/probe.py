@@ -1,0 +1,171 @@
+"""
+Whether a TCP reset reaches a client through a proxy server: tried, not assumed.
+
+A container's port forwarding can turn RST into FIN, and Toxiproxy 2.12 resets only
+connections that meet the toxic when they open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Final
+
+from harness.address import Address
+from harness.clock import fresh_id
+from harness.environment.clean_up import put_away
+from harness.errors import EnvironmentFailed, InvalidValue, ProxyError
+from harness.faults.reset_peer import ResetPeer
+from harness.proxy.control import Control
+from harness.proxy.ports import reason, resolved
+
+__all__ = ["ResetPath", "probe_reset"]
+
+_WAIT_S: Final = 1.0
+_RST: Final = "arrived as RST"
+
+
+@dataclass(frozen=True)
+class ResetPath:
+    """
+    What became of resets on their way to a client.
+
+    Attributes:
+        live: A connection that was open before `reset_peer` came was reset.
+        armed: A connection that was opened after it was reset.
+        reason: What was seen, in words.
+    """
+
+    live: bool
+    armed: bool
+    reason: str
+
+
+async def probe_reset(
+    control: Control, *, name: str | None = None, host: str = "127.0.0.1"
+) -> ResetPath:
+    """
+    Reset a live connection and a new one through a proxy server, and see what arrives.
+
+    Makes a proxy of its own before a listener of its own and removes it again; other
+    proxies are not touched. No single wait takes longer than 1 s.
+
+    Args:
+        control: The server's API.
+        name: What its proxy is called there meanwhile; None: a name that nobody else has.
+        host: An address of this machine that the proxy can connect to: its listener is
+            in this process. For a proxy in a container 127.0.0.1 is the container.
+
+    Raises:
+        EnvironmentFailed: If nothing can listen on `host`.
+        ProxyError: If the server refuses the proxy or the toxic, or does not answer.
+    """
+    name = name or f"harness-probe-{fresh_id()}"
+    control = replace(control, timeout_s=min(control.timeout_s, _WAIT_S))
+    with ExitStack() as sockets:
+        listener = await _listener(host, sockets)
+        upstream = Address(*listener.getsockname()[:2])
+        error: BaseException | None = None
+        try:
+            state = await control.create(name, upstream=str(upstream))
+            return await _try(control, name, state.listen, listener, sockets)
+        except BaseException as failure:
+            error = failure
+            raise
+        finally:
+            # Also where making it failed: a server that answered too late has made it.
+            await put_away(error, _remove(control, name))
+
+
+async def _remove(control: Control, name: str) -> None:
+    try:
+        await control.delete(name)
+    except ProxyError as error:
+        if error.status != 404:
+            raise
+
+
+async def _try(
+    control: Control, name: str, listen: str, listener: socket.socket, sockets: ExitStack
+) -> ResetPath:
+    try:
+        live = await _connection(listen, sockets)
+        await _passage(live, listener, sockets)
+    except (OSError, InvalidValue) as error:
+        to = Address(*listener.getsockname()[:2])
+        why = f"no byte came through {listen} to {to}: {_why(error)}"
+        return ResetPath(live=False, armed=False, reason=why)
+    # Upstream: the client's own byte sets it off.
+    await control.add_toxic(name, ResetPeer(stream="upstream", timeout_ms=0), name="reset")
+    first = await _ending(live)
+    try:
+        second = await _ending(await _connection(listen, sockets))
+    except OSError as error:
+        second = f"found no connection: {_why(error)}"
+    return ResetPath(
+        live=first == _RST,
+        armed=second == _RST,
+        reason=f"a reset of a live connection {first}; one armed before it opened {second}",
+    )
+
+
+async def _listener(host: str, sockets: ExitStack) -> socket.socket:
+    """A listener on a port of the system's choice."""
+    try:
+        where = await resolved(Address(host, 0))
+        family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
+        listener = sockets.enter_context(socket.create_server((where.host, 0), family=family))
+    except OSError as failure:
+        raise EnvironmentFailed(
+            f"the probe for resets cannot listen on {host}: {reason(failure)}",
+            [("next", "give an address of this machine that the proxy can connect to")],
+        ) from None
+    listener.settimeout(0)
+    return listener
+
+
+async def _connection(listen: str, sockets: ExitStack) -> socket.socket:
+    """A client's connection to the proxy."""
+    address = Address.parse(listen)
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    client = sockets.enter_context(socket.socket(family))
+    client.settimeout(0)
+    async with asyncio.timeout(_WAIT_S):
+        await asyncio.get_running_loop().sock_connect(client, (address.host, address.port))
+    return client
+
+
+async def _passage(client: socket.socket, listener: socket.socket, sockets: ExitStack) -> None:
+    """
+    Send a byte through.
+
+    Where it arrives the proxy's link runs: a toxic that is added now meets a live connection.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(_WAIT_S):
+        await loop.sock_sendall(client, b"?")
+        accepted, _ = await loop.sock_accept(listener)
+        sockets.enter_context(accepted)
+        if not await loop.sock_recv(accepted, 1):
+            raise ConnectionError("the proxy closed it")
+
+
+async def _ending(client: socket.socket) -> str:
+    """Send a byte, read to the end, and say how that came."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(_WAIT_S):
+            await loop.sock_sendall(client, b"!")
+            while await loop.sock_recv(client, 1024):
+                pass
+    except ConnectionResetError:
+        return _RST
+    except OSError as error:
+        return f"did not arrive: {_why(error)}"
+    return "arrived as FIN"
+
+
+def _why(error: OSError | InvalidValue) -> str:
+    return f"nothing within {_WAIT_S:g} s" if isinstance(error, TimeoutError) else str(error)

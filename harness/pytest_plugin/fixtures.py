@@ -1,0 +1,203 @@
+"""
+The fixtures. All are synchronous: what they hand out serves tests on any loop, and plain
+tests. Each knob is a fixture of its own, so a project can override it anywhere.
+
+What is heavy is imported where it is first needed: pytest loads this file on every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+from harness.pytest_plugin import marks
+from harness.pytest_plugin.options import Settings
+from harness.pytest_plugin.state import PLACE, RUN, SETTINGS
+
+if TYPE_CHECKING:
+    from toxiproxy import Toxiproxy
+
+    from harness.address import Address
+    from harness.client.session import Session
+    from harness.daemons.base import Daemon
+    from harness.pytest_plugin.house import House
+    from harness.pytest_plugin.place import TestEnvironment
+
+T = TypeVar("T")
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Our errors tell all that is to be told: a traceback through our fixtures adds nothing."""
+    from harness.errors import HarnessError
+
+    try:
+        yield
+    except HarnessError as error:
+        failure = pytest.fail.Exception(f"{type(error).__name__}: {error}", pytrace=False)
+        raise failure from None
+
+
+@pytest.fixture(scope="session")
+def harness_settings(pytestconfig: pytest.Config) -> Settings:
+    """What was set on the command line, in the environment and in the ini file."""
+    return pytestconfig.stash[SETTINGS]
+
+
+@pytest.fixture(scope="session")
+def harness_daemon(pytestconfig: pytest.Config, harness_settings: Settings) -> Daemon:
+    """Whom to test. Override it to return a `harness.daemons.base.Daemon` of your own."""
+    from harness.project import choose_daemon
+
+    with told():
+        return choose_daemon(harness_settings.daemon, folder=pytestconfig.rootpath)
+
+
+@pytest.fixture(scope="session")
+def harness_proxy(harness_settings: Settings) -> str:
+    """What stands before it: "embedded", or the URL of a Toxiproxy that runs already."""
+    return harness_settings.proxy
+
+
+@pytest.fixture
+def harness_seed(request: pytest.FixtureRequest, harness_settings: Settings) -> int:
+    """The root seed of this test's draws; in a test marked harness_runs, of this run's."""
+    run = request.node.stash.get(RUN, None)
+    return harness_settings.seed if run is None else run.seed
+
+
+@pytest.fixture
+def harness_isolation(
+    request: pytest.FixtureRequest, harness_settings: Settings, harness_daemon: Daemon
+) -> str:
+    """
+    What this test gets fresh: "proxy", "daemon" or "environment".
+
+    Its marker says, else --harness-isolation, else the cheapest that is sound: a daemon is
+    shared where it can be seen afterwards that nothing was left in it.
+    """
+    from harness.pytest_plugin.house import can_be_shared
+
+    marked = marks.isolation(request.node)
+    if marked or harness_settings.isolation:
+        return marked or harness_settings.isolation or ""
+    return "proxy" if can_be_shared(harness_daemon) else "daemon"
+
+
+@pytest.fixture(scope="session")
+def harness_house(pytestconfig: pytest.Config, harness_settings: Settings) -> Iterator[House]:
+    """What the tests of this process share. Not for use in tests."""
+    from harness.pytest_plugin.house import House
+
+    def tell(line: str) -> None:
+        reporter = pytestconfig.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.ensure_newline()
+            reporter.write_line(line)
+
+    with told():
+        house = House(harness_settings.runs_dir, tell=tell)
+    yield house
+    with told():
+        house.close()
+
+
+@pytest.fixture
+def harness_environment(
+    request: pytest.FixtureRequest,
+    harness_house: House,
+    harness_daemon: Daemon,
+    harness_proxy: str,
+    harness_isolation: str,
+    harness_seed: int,
+) -> Iterator[TestEnvironment]:
+    """
+    A daemon behind a proxy, for this test: `client()`, `inject(fault)`, `url`, `effects()`.
+
+    Serves asynchronous tests on any loop, and plain tests (`with env.inject(...)`, `run`).
+    """
+    from harness.pytest_plugin.place import Place, Wish
+
+    place = Place(
+        harness_house,
+        Wish(
+            test=request.node.name,
+            daemon=harness_daemon,
+            proxy=harness_proxy,
+            isolation=harness_isolation,
+            seed=harness_seed,
+        ),
+    )
+    request.node.stash[PLACE] = place
+    with told():
+        environment = place.open()
+    marks.tell_properties(request.node, place)
+    yield environment
+    with told():
+        place.close()
+
+
+@pytest.fixture
+def harness_client(harness_environment: TestEnvironment) -> Session:
+    """An unopened session through the proxy: `async with harness_client as client:`."""
+    return harness_environment.client()
+
+
+@pytest.fixture
+def harness_url(harness_environment: TestEnvironment) -> str:
+    """Where a client of your own connects: the proxy's WebSocket address."""
+    return harness_environment.url
+
+
+@pytest.fixture
+def harness_run_directory(harness_environment: TestEnvironment) -> Path:
+    """Where this test's record and logs are kept."""
+    return harness_environment.run_directory
+
+
+@pytest.fixture
+def harness_run(harness_house: House) -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
+    """Carries out a coroutine for a test that is none: `harness_run(story())`."""
+    yield harness_house.portal.run
+    if left := harness_house.portal.left_over():
+        pytest.fail(
+            f"the test left tasks on the harness's loop: {', '.join(left)}; they were cancelled",
+            pytrace=False,
+        )
+
+
+@pytest.fixture
+def harness_toxiproxy(harness_house: House, harness_seed: int) -> Iterator[Address]:
+    """The host and port of a fresh proxy server that speaks Toxiproxy's API; no proxies on it."""
+    with told():
+        server = harness_house.portal.run(harness_house.fresh_server(seed=harness_seed))
+    yield server.address
+    with told():
+        harness_house.portal.run(server.put_away())
+
+
+@pytest.fixture
+def harness_toxiproxy_python(harness_toxiproxy: Address) -> Iterator[Toxiproxy]:
+    """
+    A toxiproxy-python object for a fresh proxy server.
+
+    That package keeps host and port for all its objects together: they are set for this
+    test and put back after it.
+    """
+    try:
+        from toxiproxy import Toxiproxy
+        from toxiproxy.api import APIConsumer
+    except ImportError:
+        pytest.fail(
+            "toxiproxy-python is not installed\n  next  pip install 'ws-harness[toxiproxy]'",
+            pytrace=False,
+        )
+    before = APIConsumer.host, APIConsumer.port
+    toxiproxy = Toxiproxy()
+    toxiproxy.update_api_consumer(harness_toxiproxy.host, harness_toxiproxy.port)
+    yield toxiproxy
+    APIConsumer.host, APIConsumer.port = before

@@ -1,0 +1,259 @@
+"""
+What the tests of one pytest process share: a loop of ours, a proxy server, daemons that
+were not harmed, and somebody to clean up.
+
+All of it is made when the first test asks for it. Nothing is shared between the workers
+of pytest-xdist: each is a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.address import Address, address_of_url
+from harness.clock import fresh_id
+from harness.daemons.base import Daemon
+from harness.environment.attached import AttachedDaemon, AttachedProxy
+from harness.environment.backends import EMBEDDED, stack_of
+from harness.environment.clean_up import put_away
+from harness.environment.fingerprint import changes, connections_can_be_counted, settled
+from harness.environment.household import Household
+from harness.environment.local import LocalDaemon, LocalProxy
+from harness.environment.probe import ResetPath
+from harness.environment.processes import Reaper
+from harness.environment.stack import Server, Site, Stack
+from harness.errors import InvalidValue
+from harness.history import Recorder
+from harness.pytest_plugin.portal import Portal
+from harness.run.store import Series, series
+
+__all__ = ["FreshServer", "House", "Shared", "can_be_shared"]
+
+
+@dataclass
+class _Servant:
+    """A proxy server that daemons are put behind, and whose it is."""
+
+    proxy: str
+    household: Household
+    server: Server
+
+
+@dataclass
+class Shared:
+    """
+    A daemon that several tests use one after the other.
+
+    Attributes:
+        looks: Its fingerprint when nobody uses it.
+    """
+
+    proxy: str
+    stack: Stack
+    looks: dict[str, Any]
+
+
+def can_be_shared(daemon: Daemon) -> bool:
+    """Whether it can be seen of a daemon that a test left nothing in it."""
+    return "health" in daemon.dialect.questions or connections_can_be_counted()
+
+
+class FreshServer:
+    """A proxy server of one test's own."""
+
+    def __init__(self, household: Household, server: LocalProxy) -> None:
+        self._household = household
+        self._server = server
+
+    @property
+    def address(self) -> Address:
+        """Where its API listens."""
+        return address_of_url(self._server.control.url, schemes=("http",))
+
+    async def put_away(self) -> None:
+        """End it."""
+        await put_away(None, self._server.end(), self._household.close())
+
+
+class House:
+    """
+    What one pytest process shares; up from construction until `close`.
+
+    Args:
+        runs: Where run directories are kept.
+        tell: Says a line to the person at the terminal.
+    """
+
+    def __init__(self, runs: Path, *, tell: Callable[[str], None]) -> None:
+        self.runs = runs
+        self._tell = tell
+        self._stack = ExitStack()
+        self._servants: list[_Servant] = []
+        self._shared: list[Shared] = []
+        self._resets: dict[str, ResetPath] = {}
+        self.series: Series = self._stack.enter_context(series(runs))
+        self.reaper = Reaper()
+        self._stack.callback(self.reaper.dismiss)
+        self.portal = Portal()
+        self._stack.callback(self.portal.close)
+        self._mind_sigterm()
+
+    def _mind_sigterm(self) -> None:
+        """SIGTERM would end pytest without any tear-down: make it the Ctrl-C it is meant as."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+            return
+
+        def as_ctrl_c(*_: object) -> None:
+            self._tell("harness: SIGTERM, taken as Ctrl-C, so that what was started is put away")
+            os.kill(os.getpid(), signal.SIGINT)
+
+        signal.signal(signal.SIGTERM, as_ctrl_c)
+        self._stack.callback(signal.signal, signal.SIGTERM, signal.SIG_DFL)
+
+    def close(self) -> None:
+        """End everything, whatever fails meanwhile."""
+        with self._stack:
+            self.portal.run(self._end_all())
+
+    async def _end_all(self) -> None:
+        ends = [shared.stack.__aexit__(None, None, None) for shared in self._shared]
+        ends += [self._dismiss(servant) for servant in self._servants]
+        await put_away(None, *ends)
+
+    async def _dismiss(self, servant: _Servant) -> None:
+        await put_away(None, servant.server.end(), servant.household.close())
+
+    async def shared(self, daemon: Daemon, proxy: str) -> Shared:
+        """A running daemon that others used before, and left as it was."""
+        for shared in self._shared:
+            if shared.stack.daemon == daemon and shared.proxy == proxy:
+                if shared.stack.site.trouble is None and shared.stack.server.trouble is None:
+                    return shared
+                await self.discard(shared)
+                break
+        stack = await self._behind_servant(daemon, proxy, directory=None, recorder=None)
+        await stack.__aenter__()
+        try:
+            await self.probe(stack, proxy)
+            shared = Shared(proxy, stack, await settled(stack.site))
+        except BaseException as error:
+            await put_away(error, stack.__aexit__(None, None, None))
+            raise
+        self._shared.append(shared)
+        return shared
+
+    async def discard(self, shared: Shared) -> None:
+        """End a daemon that is not what it was; the next test gets a new one."""
+        self._shared.remove(shared)
+        await shared.stack.__aexit__(None, None, None)
+
+    async def harmed(self, shared: Shared) -> dict[str, tuple[Any, Any]]:
+        """What a test changed in a shared daemon; one that it changed is not used again."""
+        found = await changes(shared.looks, shared.stack.site)
+        if found:
+            await self.discard(shared)
+        return found
+
+    async def fresh_daemon(
+        self, daemon: Daemon, proxy: str, *, directory: Path, recorder: Recorder
+    ) -> Stack:
+        """
+        A stack with a daemon of its own behind the proxy server of all; not yet up.
+
+        Raises:
+            InvalidValue: If the daemon is somebody else's.
+        """
+        _refuse_somebody_elses(daemon, "daemon")
+        return await self._behind_servant(daemon, proxy, directory=directory, recorder=recorder)
+
+    async def fresh_environment(
+        self, daemon: Daemon, proxy: str, *, directory: Path, recorder: Recorder, seed: int
+    ) -> Stack:
+        """
+        A stack with nothing shared; not yet up.
+
+        Raises:
+            InvalidValue: If daemon or proxy server is somebody else's.
+        """
+        _refuse_somebody_elses(daemon, "environment")
+        if proxy != EMBEDDED:
+            raise InvalidValue(
+                f"a fresh environment has a proxy server of its own; {proxy} is somebody else's",
+                [("next", 'mark the test @pytest.mark.harness_isolation("daemon")')],
+            )
+        return stack_of(
+            daemon, directory=directory, recorder=recorder, seed=seed, reaper=self.reaper
+        )
+
+    async def probe(self, stack: Stack, proxy: str) -> None:
+        """See whether resets reach the client: once for each kind of proxy server."""
+        self._resets[proxy] = await stack.probe(self._resets.get(proxy))
+
+    async def fresh_server(self, *, seed: int) -> FreshServer:
+        """A proxy server of our own with no proxy on it, up."""
+        household = Household(reaper=self.reaper)
+        server = LocalProxy(household, seed=seed)
+        fresh = FreshServer(household, server)
+        try:
+            household.open()
+            server.start()
+            await server.ready()
+        except BaseException as error:
+            await put_away(error, fresh.put_away())
+            raise
+        return fresh
+
+    def name_of_proxy(self, proxy: str) -> str:
+        """
+        The name of a test's proxy: always the same on a server of ours, for draws hang on it.
+        On somebody else's server nobody else has it.
+        """
+        return "edge" if proxy == EMBEDDED else f"edge-{fresh_id()}"
+
+    async def _behind_servant(
+        self, daemon: Daemon, proxy: str, *, directory: Path | None, recorder: Recorder | None
+    ) -> Stack:
+        household = Household(directory=directory, reaper=self.reaper)
+        site: Site = (
+            LocalDaemon(daemon, household, recorder=recorder)
+            if daemon.address is None
+            else AttachedDaemon(daemon)
+        )
+        server = await self._servant(proxy, allow_remote=daemon.allow_remote)
+        return Stack(household, site, server, lent=True, recorder=recorder)
+
+    async def _servant(self, proxy: str, *, allow_remote: bool) -> Server:
+        for servant in self._servants:
+            if servant.proxy == proxy:
+                if servant.server.trouble is None:
+                    return servant.server
+                self._servants.remove(servant)
+                await self._dismiss(servant)
+                break
+        household = Household(reaper=self.reaper)
+        server: Server = (
+            LocalProxy(household)
+            if proxy == EMBEDDED
+            else AttachedProxy(proxy, household, allow_remote=allow_remote)
+        )
+        household.open()
+        # First on the list: should it not start, it is put away at the end all the same.
+        self._servants.append(_Servant(proxy, household, server))
+        return server
+
+
+def _refuse_somebody_elses(daemon: Daemon, level: str) -> None:
+    if daemon.address is not None:
+        raise InvalidValue(
+            f'isolation "{level}" wants a daemon of its own; {daemon.address} is somebody else\'s',
+            [("next", "give the command that starts it, or leave the isolation out")],
+        )

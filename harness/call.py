@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 import msgspec
 
 from harness.client.session import Session
+from harness.dialects.base import Dialect
 from harness.dialects.exai import Exai
+from harness.dialects.plain import Plain
 from harness.errors import (
     EXIT_INVALID,
     EXIT_UNKNOWN,
@@ -22,23 +25,27 @@ from harness.program import complain
 
 __all__ = ["call_once"]
 
+_DIALECTS: Final[Mapping[str, type[Dialect]]] = {"exai": Exai, "plain": Plain}
+
 
 async def call_once(
     url: str,
     tool: str,
     arguments: str,
     *,
+    dialect: Literal["exai", "plain"] = "exai",
     timeout_s: float,
     token: str | None,
     allow_remote: bool = False,
 ) -> int:
     """
-    Connect, say hello, call one tool, print its reply.
+    Connect, say hello where the dialect has one, call one tool, print its reply.
 
     Args:
         url: The daemon's address.
-        tool: The tool's name.
+        tool: The tool's name; in the dialect plain, the message.
         arguments: Its arguments, a JSON object as text.
+        dialect: The daemon's language.
         timeout_s: The time limit of the call, in seconds.
         token: The daemon's token.
         allow_remote: Whether the daemon may be on another machine.
@@ -51,7 +58,7 @@ async def call_once(
     """
     session = Session(
         url,
-        dialect=Exai(),
+        dialect=_DIALECTS[dialect](),
         process="call",
         token=token,
         call_timeout_s=timeout_s,

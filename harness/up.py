@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shlex
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 from harness.address import Address, address_of_url
 from harness.daemons.base import Daemon
@@ -17,7 +19,11 @@ from harness.run.store import RunDirectory
 
 __all__ = ["up"]
 
-_LOOK_S = 0.2
+_LOOK_S: Final = 0.2
+_CALLS: Final[Mapping[str, Callable[[str], str]]] = {
+    "exai": lambda url: f"{url} echo {shlex.quote(json.dumps({'text': 'hi'}))}",
+    "plain": lambda url: f"--dialect plain {url} hi",
+}
 
 
 async def up(
@@ -91,12 +97,11 @@ def _told(environment: Environment, seed: int, directory: Path) -> Iterator[str]
     yield f"  the daemon      {environment.daemon_url}   ({daemon.type}){whose}"
     yield f"  the proxy       {api}   ({stack.server.backend}, its name there: {environment.name})"
     for name, why in stack.abilities.items():
-        if why is not None:
+        if why is not None and name not in ("frames", "docker"):
             yield f"  without {name:7} {why}"
     yield ""
-    if daemon.dialect.name == "exai":
-        text = shlex.quote('{"text": "hi"}')
-        yield f"  call it         harness call {environment.url} echo {text}"
+    if daemon.dialect.name in _CALLS:
+        yield f"  call it         harness call {_CALLS[daemon.dialect.name](environment.url)}"
     yield f"  late replies    harness toxic add latency latency_ms=200 {_at(environment)}"
     yield f"  what is on      harness toxic list {_at(environment)}"
     yield f"  take it off     harness toxic remove latency_downstream {_at(environment)}"

@@ -83,7 +83,8 @@ class RunDirectory:
         cls, root: Path, name: str, *, series: Series | None = None, keep: int = KEEP
     ) -> Self:
         """
-        Make a fresh directory, point `latest` at it and remove the oldest ended runs.
+        Make a fresh directory, point `latest` at it and, outside a series, remove the oldest
+        ended runs.
 
         Args:
             root: The folder of all runs; made where it is missing.
@@ -108,7 +109,10 @@ class RunDirectory:
             _point(root / "latest", f"{name}/{path.name}")
         except OSError as error:
             raise _no_directory(root, error) from None
-        _prune(root, keep)
+        # A series did so when it began: looking at each of its runs again would take longer
+        # with each of them.
+        if series is None:
+            _prune(root, keep)
         return cls(path, lock)
 
     def __enter__(self) -> Self:
@@ -162,7 +166,8 @@ class RunDirectory:
 @contextmanager
 def series(root: Path) -> Iterator[Series]:
     """
-    A series of runs: while it lasts, none of them is removed, however many they are.
+    A series of runs: while it lasts, none of them is removed, however many they are. The
+    oldest ended runs of others are removed when it begins.
 
     Raises:
         EnvironmentFailed: If it cannot be put on file.
@@ -174,6 +179,7 @@ def series(root: Path) -> Iterator[Series]:
         lock = _hold(path, b"")
     except OSError as error:
         raise _no_directory(root, error) from None
+    _prune(root, KEEP)
     try:
         yield it
     finally:

@@ -73,3 +73,12 @@ def test_the_questions_it_names_are_those_it_can_ask(dialect: Dialect):
             return False
 
     assert {kind for kind in KINDS if can(kind)} == dialect.questions
+
+
+def test_a_language_is_the_same_whoever_made_it():
+    """
+    Two daemons that speak it are equal, so tests can share one.
+    """
+    assert Exai() == Exai()
+    assert hash(Plain()) == hash(Plain())
+    assert Exai() != Plain()

@@ -1,0 +1,44 @@
+"""Arguments that several commands take."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from harness.program import Parser
+
+if TYPE_CHECKING:
+    # argparse has no public name for what add_subparsers returns.
+    Commands = argparse._SubParsersAction[Parser]  # noqa: SLF001
+
+__all__ = ["Commands", "add_runs", "add_seed"]
+
+_RUNS: Final = Path("runs")
+
+
+def add_runs(command: Parser) -> None:
+    """Where run directories are."""
+    command.add_argument(
+        "--runs",
+        type=_folder,
+        default=_RUNS,
+        metavar="DIR",
+        help="where run directories are kept (default: runs)",
+    )
+
+
+def add_seed(command: Parser) -> None:
+    """The root seed."""
+    command.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="root seed of all draws (default: a fresh one, printed)",
+    )
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError('"" is not allowed; expected the path of a folder')
+    return Path(text)

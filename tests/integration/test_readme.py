@@ -17,12 +17,11 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 BOUND_S = 25
 
 
-def block(heading: str) -> str:
-    """The first shell block under a heading."""
-    text = README.read_text().split(f"\n## {heading}\n")[1]
-    found = re.search(r"```sh\n(.*?)```", text, re.DOTALL)
-    assert found is not None
-    return found[1]
+def block(heading: str, *, language: str = "sh", containing: str = "") -> str:
+    """The first block under a heading that is in a language and has some words in it."""
+    text = README.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    blocks = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    return next(found for found in blocks if containing in found)
 
 
 def free_ports(count: int) -> list[str]:
@@ -66,3 +65,80 @@ def test_the_toxiproxy_block_works_when_it_is_pasted_whole(tmp_path: Path) -> No
     assert took is not None
     assert float(took[1]) >= 200
     assert '"kind":"delayed"' in done.stdout
+
+
+def pasted(folder: Path) -> Path:
+    """The two files of the plugin's example, in an empty folder; the path of the test."""
+    heading = "In your own tests"
+    (folder / "pytest.ini").write_text(block(heading, language="ini"))
+    test = folder / "test_replies.py"
+    test.write_text(block(heading, language="python", containing="test_replies.py"))
+    return test
+
+
+def pytest_in(folder: Path) -> subprocess.CompletedProcess[str]:
+    """What a reader does next."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=BOUND_S,
+        check=False,
+    )
+
+
+def test_the_test_of_the_readme_passes(tmp_path: Path) -> None:
+    """Two files in an empty folder are a test of the reference daemon."""
+    pasted(tmp_path)
+
+    done = pytest_in(tmp_path)
+
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
+
+
+def test_the_test_of_the_readme_fails_as_it_says(tmp_path: Path) -> None:
+    """With the comparison turned round it fails, and tells which fault was in place."""
+    test = pasted(tmp_path)
+    assert ">= 100" in test.read_text()
+    test.write_text(test.read_text().replace(">= 100", "< 100"))
+
+    done = pytest_in(tmp_path)
+
+    assert done.returncode == 1, done.stdout
+    lines = done.stdout.splitlines()
+    shown = block("In your own tests", language="text", containing="in place").splitlines()
+    for row in ("expected", "fault"):
+        (documented,) = [line for line in shown if line.startswith(row)]
+        assert documented in lines
+    assert any(line.lstrip().endswith("▲ latency-1 is put on") for line in lines)
+
+
+def test_the_code_without_pytest_runs(tmp_path: Path) -> None:
+    """The block for other frameworks needs no more than its imports."""
+    body = block("In your own tests", language="python", containing="LocalEnvironment")
+    indented = "".join(f"    {line}" for line in body.splitlines(keepends=True))
+    script = f"""
+import asyncio
+from harness.daemons.reference import Reference
+from harness.environment.local import LocalEnvironment
+from harness.errors import CallUnknown
+from harness.faults.reset_peer import ResetPeer
+
+async def main():
+{indented}
+    print("done")
+
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=BOUND_S,
+        check=False,
+    )
+
+    assert done.stdout == "done\n", done.stderr

@@ -23,20 +23,26 @@ def add(commands: Commands) -> None:
         help="bring a daemon and a proxy up, and stay until Ctrl-C",
         description=(
             "Bring a daemon and a proxy before it up, say where they are and how to harm the\n"
-            "wire, stay until Ctrl-C or SIGTERM, and leave nothing behind."
+            "wire, stay until Ctrl-C or SIGTERM, and leave nothing behind. What ran already is\n"
+            "left as it was found."
         ),
         epilog=(
             "examples:\n"
             "  harness up                                  the daemon of ./pyproject.toml, table\n"
             "                                              [tool.harness.daemon]; else reference\n"
+            "  harness up --port 9079 --api-port 8474      at addresses that stay the same\n"
             "  harness up --daemon ws://localhost:8079     one that runs already; left as it is\n"
-            "  harness up --proxy http://localhost:8474    behind a Toxiproxy that runs already"
+            "  harness up --proxy http://localhost:8474    behind a Toxiproxy that runs already\n"
+            "exit codes: 0 asked to end, 3 daemon or proxy did not come up, or ended by itself"
         ),
     )
     up.add_argument(
         "--daemon",
         metavar="DAEMON",
-        help="reference, ws://host:port/path, or a TOML file with a [daemon] table",
+        help=(
+            "reference, ws://host:port/path, or a TOML file with a [daemon] table "
+            "(default: that of ./pyproject.toml, else reference)"
+        ),
     )
     up.add_argument(
         "--proxy",
@@ -60,18 +66,25 @@ def add(commands: Commands) -> None:
     )
     add_seed(up)
     add_runs(up)
+    up.add_argument(
+        "--allow-remote",
+        action="store_true",
+        help="allow a daemon, or a Toxiproxy, that is not on this machine",
+    )
     up.set_defaults(command=_up)
 
 
 def _up(args: argparse.Namespace) -> int:
     import asyncio
+    from dataclasses import replace
 
     from harness.project import choose_daemon
     from harness.up import up
 
+    daemon = choose_daemon(args.daemon, folder=Path.cwd())
     return asyncio.run(
         up(
-            choose_daemon(args.daemon, folder=Path.cwd()),
+            replace(daemon, allow_remote=True) if args.allow_remote else daemon,
             proxy=args.proxy,
             seed=fresh_seed() if args.seed is None else args.seed,
             runs=args.runs,

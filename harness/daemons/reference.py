@@ -29,7 +29,8 @@ class Reference(Daemon):
     def command(self, *, host: str, port: int, effects: str) -> list[str]:
         """Start it with an effect log."""
         return [
-            *(sys.executable, "-m", "harness.refdaemon"),
+            # -P: what lies in the caller's folder must not stand in for our modules.
+            *(sys.executable, "-P", "-m", "harness.refdaemon"),
             *("--host", host, "--port", str(port)),
             *("--transport", self.transport),
             *("--effects", effects),

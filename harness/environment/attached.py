@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 from harness.address import Address, address_of_url, refuse_remote
 from harness.daemons.base import Daemon
 from harness.environment.dialling import session_with
 from harness.environment.household import Household
+from harness.environment.making import make_proxy, remove_proxy, taken
 from harness.environment.stack import ANY_PORT
 from harness.errors import EnvironmentFailed, InvalidValue, ProxyError
 from harness.proxy.control import Control, ProxyState
@@ -62,12 +64,7 @@ class AttachedDaemon:
         Raises:
             ConnectFailed: If it does not.
         """
-        async with session_with(
-            self.daemon,
-            self.address,
-            process="probe",
-            open_timeout_s=self.daemon.start_timeout_s,
-        ):
+        async with session_with(self.daemon, self.address, process="probe"):
             pass
 
     async def pause(self) -> None:
@@ -164,34 +161,55 @@ class AttachedProxy:
         """
         try:
             self._version = await self.control.version()
+            self._tells = await self._is_ours()
         except ProxyError as error:
             raise EnvironmentFailed(
                 f"no Toxiproxy answers at {self.control.url}: {error.headline}",
                 [("next", "start it (`harness proxy` is one), or leave the address out")],
             ) from None
+
+    async def _is_ours(self) -> bool:
         try:
             await self.control.about()
         except ProxyError as error:
-            if error.status != 404:
-                raise
-        else:
-            self._tells = True
+            if error.status == 404:
+                return False
+            raise
+        return True
 
     async def make(
         self, name: str, *, upstream: Address, listen: Address | None, seed: int | None
     ) -> ProxyState:
         """Make a proxy, and have it removed should the harness die."""
-        self._household.reaper.delete(self._household.run_id, f"{self.control.url}/proxies/{name}")
-        where = str(listen or ANY_PORT)
-        return await self.control.create(name, upstream=str(upstream), listen=where, seed=seed)
+        # Looked for first: the reaper must not be told to delete what is somebody else's.
+        if await self._has(name):
+            raise taken(self.control, name)
+        reaper, order = self._household.reaper, (self._household.run_id, self._url(name))
+        reaper.delete(*order)
+        try:
+            return await make_proxy(
+                self.control, name, upstream=upstream, listen=listen or ANY_PORT, seed=seed
+            )
+        except EnvironmentFailed:
+            reaper.leave(*order)
+            raise
+
+    async def _has(self, name: str) -> bool:
+        try:
+            await self.control.proxy(name)
+        except ProxyError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    def _url(self, name: str) -> str:
+        return f"{self.control.url}/proxies/{quote(name, safe='')}"
 
     async def remove(self, name: str) -> None:
         """Remove it; nothing, where it is gone already."""
-        try:
-            await self.control.delete(name)
-        except ProxyError as error:
-            if error.status != 404:
-                raise
+        await remove_proxy(self.control, name)
+        self._household.reaper.leave(self._household.run_id, self._url(name))
 
     async def end(self) -> None:
         """It runs on."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from harness.clock import fresh_id
 from harness.daemons.base import Daemon
 from harness.environment.attached import AttachedDaemon, AttachedProxy
 from harness.environment.base import Environment
@@ -15,7 +16,7 @@ from harness.environment.processes import Reaper
 from harness.environment.stack import Server, Site, Stack
 from harness.history import Recorder
 
-__all__ = ["EMBEDDED", "AttachedEnvironment", "stack_of"]
+__all__ = ["EMBEDDED", "AttachedEnvironment", "name_of_proxy", "stack_of"]
 
 EMBEDDED: Final = "embedded"
 """The word for a proxy server of our own; anything else is the address of one that runs."""
@@ -55,11 +56,26 @@ def stack_of(
         else AttachedDaemon(daemon)
     )
     server: Server = (
-        LocalProxy(household, seed=seed, command=proxy_command, port=proxy_port, recorder=recorder)
+        LocalProxy(
+            household,
+            seed=seed,
+            command=proxy_command,
+            port=proxy_port,
+            allow_remote=daemon.allow_remote,
+            recorder=recorder,
+        )
         if proxy == EMBEDDED
         else AttachedProxy(proxy, household, allow_remote=daemon.allow_remote)
     )
     return Stack(household, site, server, recorder=recorder)
+
+
+def name_of_proxy(proxy: str) -> str:
+    """
+    What an environment's proxy is called: on a server of ours always the same, for draws hang
+    on it; on somebody else's as nobody else's is.
+    """
+    return "edge" if proxy == EMBEDDED else f"edge-{fresh_id()}"
 
 
 class AttachedEnvironment(Environment):
@@ -70,14 +86,15 @@ class AttachedEnvironment(Environment):
         daemon: Which; for instance `Running.at("ws://localhost:8079")`.
         proxy: "embedded" starts a proxy server of our own; a URL takes a Toxiproxy that
             runs already and leaves its other proxies alone.
-        name: The proxy's name in its server's API.
+        name: The proxy's name in its server's API; None: one that nobody else has.
         directory: Where logs are kept; None keeps them only meanwhile.
         recorder: Where ops go.
         seed: Root seed of the proxy's draws.
 
     Raises:
         ConnectFailed: On entering, if the daemon does not answer.
-        EnvironmentFailed: On entering, if no Toxiproxy answers at that URL.
+        EnvironmentFailed: On entering, if no Toxiproxy answers at that URL, or it has a proxy
+            of that name.
     """
 
     def __init__(
@@ -85,7 +102,7 @@ class AttachedEnvironment(Environment):
         daemon: Daemon,
         *,
         proxy: str = EMBEDDED,
-        name: str = "edge",
+        name: str | None = None,
         directory: Path | None = None,
         recorder: Recorder | None = None,
         seed: int = 0,
@@ -93,6 +110,6 @@ class AttachedEnvironment(Environment):
         super().__init__(
             stack_of(daemon, proxy=proxy, directory=directory, recorder=recorder, seed=seed),
             owns=True,
-            name=name,
+            name=name or name_of_proxy(proxy),
             seed=seed,
         )

@@ -18,7 +18,7 @@ from harness.environment.clean_up import put_away
 from harness.environment.dialling import session_with
 from harness.environment.injection import Injection
 from harness.environment.stack import Stack
-from harness.errors import HealFailed, InvalidValue, ProxyError
+from harness.errors import HealFailed, InvalidValue, ProgramExited, ProxyError
 from harness.faults.base import Fault
 from harness.history import Recorder
 from harness.proxy.control import Control
@@ -75,14 +75,22 @@ class Environment:
 
     @property
     def address(self) -> Address:
-        """Where clients connect: the proxy's host and port."""
+        """
+        Where clients connect: the proxy's host and port.
+
+        Raises:
+            InvalidValue: If this environment is not up.
+        """
         if self._listen is None or not self._open:
-            state = "has not been entered" if self._listen is None else "was put away"
-            raise InvalidValue(
-                f"this environment {state}: it has no address",
-                [("next", "use it inside its `async with` block, or inside the test it is for")],
-            )
+            raise self._not_up()
         return self._listen
+
+    def _not_up(self) -> InvalidValue:
+        state = "has not been entered" if self._listen is None else "was put away"
+        return InvalidValue(
+            f"this environment {state}",
+            [("next", "use it inside its `async with` block, or inside the test it is for")],
+        )
 
     @property
     def url(self) -> str:
@@ -142,24 +150,41 @@ class Environment:
         """
         self._open = False
         steps: list[Coroutine[Any, Any, object]] = [self._complain()]
-        # What ends with us need not be healed.
-        if not (self._owns and self.stack.site.own):
-            steps.append(self.heal())
-        steps.append(self.collect())
-        if not (self._owns and self.stack.ends_server):
-            steps.append(self.stack.server.remove(self.name))
+        # From a proxy server that is gone nothing can be lifted, and nothing be learnt.
+        if self.stack.server.trouble is None:
+            # What ends with us need not be healed.
+            if not (self._owns and self.stack.site.own):
+                steps.append(self.heal())
+            steps.append(self.collect())
+            if not (self._owns and self.stack.ends_server):
+                steps.append(self.stack.server.remove(self.name))
         if self._owns:
             steps.append(self.stack.__aexit__(kind, error, trace))
         await put_away(error, *steps)
 
     async def _complain(self) -> None:
-        """Say it where a fault was made and never put on: the test tested nothing."""
-        idle = [injection.name for injection in self.injections if not injection.entered]
-        if idle:
+        """
+        Say what is wrong although nobody raised it.
+
+        Raises:
+            InvalidValue: If a fault was made and never put on: the test tested nothing.
+            ProgramExited: If the proxy server is gone.
+        """
+        if idle := self.idle:
             raise InvalidValue(
                 f"{', '.join(idle)} was never put on",
                 [("next", "write `async with env.inject(...):` around what it should harm")],
             )
+        if (ended := self.stack.server.trouble) is not None:
+            raise ProgramExited(
+                f"the proxy server {ended}, unasked",
+                [("log", self.stack.server.written() or "(it wrote nothing)")],
+            )
+
+    @property
+    def idle(self) -> list[str]:
+        """The faults that were asked for and never put on."""
+        return [injection.name for injection in self.injections if not injection.entered]
 
     def client(
         self,
@@ -177,12 +202,16 @@ class Environment:
             session_id: The session to ask the daemon for.
             direct: Go past the proxy, to the daemon's own address.
             call_timeout_s: Give up on a call after so many seconds.
+
+        Raises:
+            InvalidValue: If this environment is not up.
         """
+        proxy = self.address
         session = session_with(
             self.stack.daemon,
             self.stack.site.address,
             process=process or f"client-{len(self.sessions) + 1}",
-            via=None if direct else self.address,
+            via=None if direct else proxy,
             session_id=session_id,
             recorder=self._recorder,
             call_timeout_s=call_timeout_s,
@@ -196,13 +225,16 @@ class Environment:
         it off again, whatever happens inside.
 
         Raises:
-            InvalidValue: If it is no fault, or this environment cannot do what it needs.
+            InvalidValue: If it is no fault, or this environment cannot do what it needs, or is
+                not up.
         """
         if not isinstance(fault, Fault):
             raise InvalidValue(
                 f"{fault!r} is no fault; expected for instance Latency(latency_ms=200)",
                 [("next", "the faults are in harness.faults, one file each")],
             )
+        if not self._open:
+            raise self._not_up()
         # What was not probed is tried.
         known = {name: why for name, why in self.abilities.items() if why is not None}
         lacking = [(name, known[name]) for name in sorted(fault.needs) if name in known]
@@ -228,10 +260,21 @@ class Environment:
             HealFailed: If something is still there.
         """
         site = self.stack.site
-        await put_away(None, site.resume(), site.revive(), self._clear_proxy())
+        steps = [site.resume(), self._clear_proxy()]
+        # A daemon that ended by itself stays as it is: that is no fault of ours.
+        if site.trouble is None:
+            steps.insert(1, site.revive())
+        await put_away(None, *steps)
 
     async def _clear_proxy(self) -> None:
-        for toxic in await self.control.toxics(self.name):
+        try:
+            toxics = await self.control.toxics(self.name)
+        except ProxyError as error:
+            # A proxy that was removed harms nobody.
+            if error.status == 404:
+                return
+            raise
+        for toxic in toxics:
             await self.control.remove_toxic(self.name, toxic.name)
         state = await self.control.update(self.name, enabled=True)
         if state.toxics or not state.enabled:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
-__all__ = ["put_away"]
+__all__ = ["notes_of", "put_away"]
+
+
+def notes_of(error: BaseException) -> list[str]:
+    """What was added to an error on its way."""
+    return list(getattr(error, "__notes__", ()))
 
 
 async def put_away(first: BaseException | None, *steps: Awaitable[object]) -> None:
@@ -27,13 +32,15 @@ async def put_away(first: BaseException | None, *steps: Awaitable[object]) -> No
                 await asyncio.wait([task])
             except asyncio.CancelledError as error:
                 cancelled = error
-        failure = task.exception()
+        # One that somebody cancelled has failed like any other; those after it have their turn.
+        failure = asyncio.CancelledError() if task.cancelled() else task.exception()
         if failure is None:
             continue
         if first is None and own is None:
             own = failure
-        else:
-            (first or own or failure).add_note(f"while putting away: {failure}")
+        elif failure is not first:
+            note = f"while putting away: {str(failure) or type(failure).__name__}"
+            (first or own or failure).add_note("\n".join([note, *notes_of(failure)]))
     if cancelled is not None:
         raise cancelled from (first or own)
     if own is not None:

@@ -12,14 +12,16 @@ from typing import Any, Final
 from harness.clock import now
 from harness.environment.dialling import session_with
 from harness.environment.stack import Site
-from harness.errors import CallError, ConnectFailed
+from harness.errors import CallFailed, CallUnknown, ConnectFailed, EnvironmentFailed
 
-__all__ = ["changes", "connections_can_be_counted", "fingerprint", "settled"]
+__all__ = ["changes", "connections_can_be_counted", "settled"]
 
 _SETTLE_S: Final = 2.0
 # Most daemons see it within a millisecond, and every test of a shared daemon waits for it.
 _FIRST_PAUSE_S: Final = 0.001
 _LONGEST_PAUSE_S: Final = 0.05
+# Longer than a daemon takes to forget a connection: two looks in a row show the same one twice.
+_SETTLING_PAUSE_S: Final = 0.01
 _ESTABLISHED: Final = "01"
 _TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 
@@ -29,10 +31,10 @@ def connections_can_be_counted() -> bool:
     return _TABLES[0].exists()
 
 
-async def fingerprint(site: Site) -> dict[str, Any]:
+async def _fingerprint(site: Site) -> dict[str, Any]:
     """
-    What the daemon says of itself; where it does not tell its connections, what the kernel
-    knows of them.
+    What the daemon says of itself once it has taken us in; where it does not tell its
+    connections, what the kernel knows of them.
 
     Returns:
         Names and values; "trouble" alone where it does not answer.
@@ -41,25 +43,45 @@ async def fingerprint(site: Site) -> dict[str, Any]:
         return {"trouble": f"the daemon {site.trouble}"}
     seen: dict[str, Any] = {}
     dialect = site.daemon.dialect
-    if "health" in dialect.questions:
-        try:
-            async with session_with(site.daemon, site.address, process="probe") as probe:
+    try:
+        async with session_with(site.daemon, site.address, process="probe") as probe:
+            if "health" in dialect.questions:
                 seen = dialect.fingerprint(await probe.health())
-        except (ConnectFailed, CallError) as error:
-            return {"trouble": error.headline}
-    # Not always both: the kernel takes ten times as long to tell as most daemons.
-    connections = None if "connections" in seen else _connections(site.address.port)
-    return seen if connections is None else {**seen, "tcp_connections": connections}
+    except CallFailed as error:
+        # Its language has the question, this daemon has no answer.
+        seen = {"health": error.kind}
+    except (ConnectFailed, CallUnknown) as error:
+        return {"trouble": error.headline}
+    # Not always both: the kernel takes ten times as long to tell as most daemons. Of another
+    # machine's connections it knows nothing.
+    if "connections" not in seen and site.address.is_loopback and connections_can_be_counted():
+        seen = {**seen, "tcp_connections": _connections(site.address.port)}
+    return seen
 
 
 async def settled(site: Site) -> dict[str, Any]:
-    """The fingerprint, once it is the same twice: what came before may just be going away."""
+    """
+    The fingerprint, once it is the same twice: what came before may just be going away.
+
+    Raises:
+        EnvironmentFailed: If the daemon does not answer.
+    """
     deadline = now() + _SETTLE_S
-    before = await fingerprint(site)
-    while (again := await fingerprint(site)) != before and now() < deadline:
-        before = again
-        await asyncio.sleep(_FIRST_PAUSE_S)
-    return again
+    pause_s = _SETTLING_PAUSE_S
+    seen = await _fingerprint(site)
+    while "trouble" not in seen:
+        await asyncio.sleep(pause_s)
+        before, seen = seen, await _fingerprint(site)
+        if "trouble" not in seen and (seen == before or now() >= deadline):
+            return seen
+        pause_s *= 2
+    raise EnvironmentFailed(
+        f"the daemon does not say how it is: {seen['trouble']}",
+        [
+            ("log tail", site.written()[-1000:] or "(it wrote nothing)"),
+            ("next", 'isolation "daemon" asks it nothing'),
+        ],
+    )
 
 
 async def changes(before: dict[str, Any], site: Site) -> dict[str, tuple[Any, Any]]:
@@ -67,12 +89,12 @@ async def changes(before: dict[str, Any], site: Site) -> dict[str, tuple[Any, An
     What is not as it was, each with before and now.
 
     A daemon needs a moment to see that a connection is gone, so it is asked again for up to
-    two seconds.
+    two seconds. "trouble" stands alone, where it does not answer.
     """
     deadline = now() + _SETTLE_S
     pause_s = _FIRST_PAUSE_S
     while True:
-        after = await fingerprint(site)
+        after = await _fingerprint(site)
         names = sorted(before.keys() | after.keys())
         found = {
             name: (before.get(name), after.get(name))
@@ -85,10 +107,8 @@ async def changes(before: dict[str, Any], site: Site) -> dict[str, tuple[Any, An
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-def _connections(port: int) -> int | None:
-    """How many connections that port has, as the kernel counts them; None where it does not say."""
-    if not connections_can_be_counted():
-        return None
+def _connections(port: int) -> int:
+    """How many connections that port has, as the kernel counts them."""
     wanted = f":{port:04X}"
     count = 0
     for table in _TABLES:

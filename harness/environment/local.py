@@ -20,17 +20,19 @@ from harness.clock import now
 from harness.daemons.base import Daemon
 from harness.environment.base import Environment
 from harness.environment.household import Household
+from harness.environment.making import make_proxy, remove_proxy
 from harness.environment.processes import Program, Reaper
 from harness.environment.readiness import daemon_ready, proxy_ready
 from harness.environment.stack import ANY_PORT, Stack
-from harness.errors import ProgramExited
+from harness.errors import EnvironmentFailed, ProgramExited
 from harness.history import Recorder, Silent
 from harness.proxy.control import Control, ProxyState
-from harness.proxy.ports import Reservation
+from harness.proxy.ports import Reservation, reason
 
 __all__ = ["PROXY_COMMAND", "LocalDaemon", "LocalEnvironment", "LocalProxy", "LocalStack"]
 
-PROXY_COMMAND: Final = (sys.executable, "-m", "harness", "proxy")
+# -P: what lies in the caller's folder must not stand in for our modules.
+PROXY_COMMAND: Final = (sys.executable, "-P", "-m", "harness", "proxy")
 """The command of our own proxy, without its options."""
 
 _HOST: Final = "127.0.0.1"
@@ -50,6 +52,7 @@ class LocalProxy:
         seed: Root seed of the draws of proxies that bring none.
         command: What to start, without its options.
         port: The port of its API; 0 lets the system choose.
+        allow_remote: Whether it may connect to other machines.
         recorder: Where its start and end are noted.
     """
 
@@ -64,11 +67,13 @@ class LocalProxy:
         seed: int = 0,
         command: Sequence[str] | None = None,
         port: int = 0,
+        allow_remote: bool = False,
         recorder: Recorder | None = None,
     ) -> None:
         self._household = household
         self._seed = seed
-        self._command = list(command or PROXY_COMMAND)
+        self._command = [*(command or PROXY_COMMAND), "--seed", str(seed)]
+        self._command += ["--allow-remote"] if allow_remote else []
         self._port = port
         self._recorder: Recorder = Silent() if recorder is None else recorder
         self._reservation: Reservation | None = None
@@ -96,11 +101,10 @@ class LocalProxy:
         """Start it on a port of its own, where it does not run yet."""
         if self._program is not None:
             return
-        self._reservation = Reservation(_HOST, self._port)
-        address = self._reservation.address
+        self._reservation = _reserved(self._port)
         self._program = Program(
             "proxy",
-            [*self._command, "--port", str(address.port), "--seed", str(self._seed)],
+            [*self._command, "--port", str(self._reservation.address.port)],
             variables={},
             run_id=self._household.run_id,
             log=self._household.directory / "proxy.log",
@@ -120,12 +124,13 @@ class LocalProxy:
         self, name: str, *, upstream: Address, listen: Address | None, seed: int | None
     ) -> ProxyState:
         """Make a proxy; without an address it listens on a loopback port the system chooses."""
-        where = str(listen or ANY_PORT)
-        return await self.control.create(name, upstream=str(upstream), listen=where, seed=seed)
+        return await make_proxy(
+            self.control, name, upstream=upstream, listen=listen or ANY_PORT, seed=seed
+        )
 
     async def remove(self, name: str) -> None:
-        """Remove it."""
-        await self.control.delete(name)
+        """Remove it; nothing, where it is gone already."""
+        await remove_proxy(self.control, name)
 
     async def end(self) -> None:
         """End it and give its port back."""
@@ -199,9 +204,9 @@ class LocalDaemon:
     @property
     def abilities(self) -> Mapping[str, str | None]:
         """Its process is ours; its effects are, where it was told the file."""
-        told = f"{self.program.command} {self.program.variables}"
-        blind = None if str(self.effects_file) in told else "the daemon was not told {effects}"
-        return {"process": None, "effects": blind}
+        texts = [*self.program.command, *self.program.variables.values()]
+        told = any(str(self.effects_file) in text for text in texts)
+        return {"process": None, "effects": None if told else "the daemon was not told {effects}"}
 
     @property
     def trouble(self) -> str | None:
@@ -217,7 +222,7 @@ class LocalDaemon:
         """Its program on a fresh port, not yet started."""
         if self._reservation is not None:
             self._reservation.close()
-        self._reservation = Reservation(_HOST)
+        self._reservation = _reserved()
         host, port = self.address.host, self.address.port
         effects = str(self.effects_file)
         daemon = self.daemon
@@ -313,6 +318,16 @@ class LocalDaemon:
             "address": str(self.address),
             "promises": list(self.daemon.promises),
         }
+
+
+def _reserved(port: int = 0) -> Reservation:
+    try:
+        return Reservation(_HOST, port)
+    except OSError as error:
+        raise EnvironmentFailed(
+            f"port {port} of {_HOST} cannot be had: {reason(error)}",
+            [("next", "give another port; where none is given the system chooses one")],
+        ) from None
 
 
 async def _end(program: Program, recorder: Recorder, *, within_s: float) -> None:

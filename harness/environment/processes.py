@@ -250,7 +250,8 @@ class Reaper:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "harness.environment.reaper"],
+            # -P: what lies in the caller's folder must not stand in for our modules.
+            [sys.executable, "-P", "-m", "harness.environment.reaper", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -268,6 +269,10 @@ class Reaper:
     def delete(self, run_id: str, url: str) -> None:
         """Have something that this run made on somebody's HTTP server deleted, too."""
         self._tell(f"{run_id} delete {url}")
+
+    def leave(self, run_id: str, url: str) -> None:
+        """Take that back: it is not there any more, or not ours."""
+        self._tell(f"{run_id} leave {url}")
 
     def settle(self, run_id: str) -> None:
         """Everything of this run was put away."""
@@ -287,5 +292,5 @@ class Reaper:
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
         with self._lock, contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(f"{line}\n".encode())
+            self._process.stdin.write(os.fsencode(f"{line}\n"))
             self._process.stdin.flush()

@@ -23,6 +23,7 @@ from harness.proxy.control import Control
 __all__ = ["daemon_ready", "proxy_ready"]
 
 _POLL_S: Final = 0.02
+_HOPELESS: Final = ("unauthorized", "tls")
 
 
 async def proxy_ready(control: Control, program: Program, *, within_s: float) -> None:
@@ -52,7 +53,7 @@ async def daemon_ready(daemon: Daemon, address: Address, program: Program) -> No
     Wait until the daemon answers hello on its own address.
 
     Raises:
-        ConnectFailed: If it answers, and refuses our token.
+        ConnectFailed: If it answers and refuses our token, or we its certificate.
         ProgramExited: If it ends instead.
         StartTimeout: If it does not within `daemon.start_timeout_s`.
     """
@@ -63,8 +64,8 @@ async def daemon_ready(daemon: Daemon, address: Address, program: Program) -> No
             async with probe:
                 return None
         except ConnectFailed as error:
-            # Waiting turns no wrong token into a right one.
-            if error.kind == "unauthorized":
+            # Waiting turns no wrong token into a right one, and no certificate either.
+            if error.kind in _HOPELESS:
                 raise
             return error.headline
 

@@ -7,9 +7,11 @@ session of its own, is found too. A small process of its own session waits at th
 other end of a pipe. When the harness dies, however it dies, the pipe ends and the
 reaper kills what carries the ids of its runs.
 
-Run as `python -m harness.environment.reaper`. It reads lines, each for one run:
+Run as `python -m harness.environment.reaper PID`, with the pid of the harness. It reads
+lines, each for one run:
 `ID watch`, `ID remove PATH` (a directory that must not outlive the run), `ID delete URL`
-(what was made on somebody else's server), `ID done` (all of it was put away).
+(what was made on somebody else's server), `ID leave URL` (it is not there any more, or not
+ours), `ID done` (all of it was put away).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import os
 import select
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 __all__ = ["PROGRAM", "RUN_ID", "carriers", "end_all"]
@@ -69,19 +72,21 @@ def end_all(run_id: str, program: str | None = None) -> list[int]:
     return found
 
 
-def _listen(stream: int) -> list[list[str]]:
+def _listen(stream: int, harness: int) -> list[list[str]]:
     """Read orders until the harness ends: those of the runs that it did not put away itself."""
-    parent = os.getppid()
     text = b""
     while True:
         ready, _, _ = select.select([stream], [], [], _PARENT_CHECK_S)
-        data = os.read(stream, 4096) if ready else b""
-        text += data
-        # Somebody who forked the harness may hold the pipe open; its parent's end counts too.
-        if (ready and not data) or os.getppid() != parent:
+        if ready:
+            data = os.read(stream, 4096)
+            if not data:
+                break
+            text += data
+        # A fork of the harness may hold the pipe open: once nothing comes, its end counts too.
+        elif os.getppid() != harness:
             break
     # What was cut off in the middle names nothing.
-    orders = [line.split(" ", 2) for line in text.decode().split("\n")[:-1]]
+    orders = [line.split(" ", 2) for line in os.fsdecode(text).split("\n")[:-1]]
     done = {run_id for run_id, *order in orders if order == ["done"]}
     return [order for order in orders if order[0] not in done]
 
@@ -96,17 +101,25 @@ def _sweep(run_ids: set[str]) -> None:
         select.select([], [], [], _SCAN_PAUSE_S)
 
 
-def _delete(url: str) -> None:
-    # Imported here: hardly any run makes anything on somebody else's server.
-    import http.client
-    from urllib.parse import urlsplit
+def _delete_all(urls: set[str]) -> None:
+    if not urls:
+        return
+    # Imported here: hardly any run makes anything on somebody else's server. And not a client
+    # for HTTP, which takes a good part of the second that people wait for us.
+    import socket
 
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=_DELETE_TIMEOUT_S)
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        connection.request("DELETE", parts.path)
-        connection.getresponse()
-    connection.close()
+    for url in urls:
+        server, _, path = url.removeprefix("http://").partition("/")
+        host, _, port = server.rpartition(":")
+        request = f"DELETE /{path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n"
+        where = host.strip("[]"), int(port)
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(where, _DELETE_TIMEOUT_S) as connection,
+        ):
+            connection.sendall(request.encode())
+            # Before it answers it may not have seen it.
+            connection.recv(1)
 
 
 def main() -> None:
@@ -114,18 +127,30 @@ def main() -> None:
     # Ctrl-C is for the harness; it closes the pipe when it has put things away.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    orders = _listen(0)
+    orders = _listen(0, int(sys.argv[1]))
     if not orders:
         return
-    for url in _about(orders, "delete"):
-        _delete(url)
-    _sweep({run_id for run_id, *_ in orders})
-    for path in _about(orders, "remove"):
-        shutil.rmtree(path, ignore_errors=True)
+    run_ids = {run_id for run_id, *_ in orders}
+    for run_id in run_ids:
+        end_all(run_id)
+    urls = _to_delete(orders)
+    _delete_all(urls)
+    _sweep(run_ids)
+    # Once more: a request that was under way when the harness died may have been late.
+    _delete_all(urls)
+    for _, what, *path in orders:
+        if what == "remove":
+            shutil.rmtree(path[0], ignore_errors=True)
 
 
-def _about(orders: list[list[str]], wanted: str) -> list[str]:
-    return [order[2] for order in orders if order[1] == wanted]
+def _to_delete(orders: list[list[str]]) -> set[str]:
+    urls: set[str] = set()
+    for _, what, *url in orders:
+        if what == "delete":
+            urls.update(url)
+        elif what == "leave":
+            urls.difference_update(url)
+    return urls
 
 
 if __name__ == "__main__":

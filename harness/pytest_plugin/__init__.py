@@ -31,7 +31,7 @@ from harness.pytest_plugin.fixtures import (
 )
 from harness.pytest_plugin.header import asked_for, header
 from harness.pytest_plugin.options import add_options, read_settings
-from harness.pytest_plugin.state import ASKED, CURRENT, PLACE, SETTINGS
+from harness.pytest_plugin.state import ASKED, CURRENT, FAILED, PLACE, RUN, SETTINGS, TEST
 
 if TYPE_CHECKING:
     from harness.pytest_plugin.place import Place
@@ -53,8 +53,17 @@ __all__ = [
 ]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+class _Alias:
+    """Stands for this plugin under its other name."""
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Register options and ini keys."""
+    # The entry point's name and the module's mean the same: whoever asks for the plugin under
+    # the other one, too, has it already.
+    for name in ("harness", __name__):
+        if not pluginmanager.hasplugin(name):
+            pluginmanager.register(_Alias(), name)
     add_options(parser)
 
 
@@ -62,6 +71,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register markers and read what was set."""
     for marker in marks.MARKERS:
         config.addinivalue_line("markers", marker)
+    if config.getoption("help"):
+        # Whoever gave something wrong may want to look up what is right.
+        return
     settings = config.stash[SETTINGS] = read_settings(config)
     config.stash[ASKED] = asked_for(config, settings)
 
@@ -84,10 +96,16 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     wanted = marks.runs(item)
     if wanted is None:
         return None
-    from harness.pytest_plugin.repeats import carry_out
+    from harness.pytest_plugin.repeats import carry_out, run_once
 
+    if RUN in item.stash:
+        run_once(item, nextitem)
+        return True
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    carry_out(item, nextitem, *wanted)
+    try:
+        carry_out(item, nextitem, *wanted)
+    finally:
+        del item.stash[RUN]
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
 
@@ -95,6 +113,11 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     """Refuse wrong markers before the set-up, skip what cannot run here after it."""
+    # A test may be carried out again; what it left here is an earlier run's.
+    if FAILED in item.stash:
+        del item.stash[FAILED]
+    if PLACE in item.stash:
+        del item.stash[PLACE]
     marks.check(item)
     result = yield
     if marks.needs(item):
@@ -107,14 +130,14 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """See which tasks the test leaves, before anybody closes its loop."""
-    place = item.stash.get(PLACE, None)
-    if place is None:
-        return (yield)
-    place.call_begins()
+    __tracebackhide__ = True
+    token = TEST.set(item)
     try:
         return (yield)
     finally:
-        place.call_ended()
+        TEST.reset(token)
+        if (place := item.stash.get(PLACE, None)) is not None:
+            place.call_ended()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -122,26 +145,46 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Tell what happened, while the environment is still there."""
+    if PLACE in item.stash and call.when != "teardown":
+        from harness.pytest_plugin.telling import tell_properties
+
+        tell_properties(item)
+    ours = call.excinfo is not None and _is_ours(item)
+    if ours and call.excinfo is not None and not item.config.getoption("fulltrace"):
+        from harness.pytest_plugin.tracebacks import leave_out_ours
+
+        leave_out_ours(call.excinfo.value, root=item.config.rootpath)
     report = yield
-    if report.failed and PLACE in item.stash and call.excinfo is not None:
+    if call.excinfo is not None and call.when != "teardown":
+        item.stash[FAILED] = True
+    if ours and call.excinfo is not None and report.failed:
         from harness.pytest_plugin.telling import add_sections
 
         add_sections(item, report, call.excinfo.value)
     return report
 
 
+def _is_ours(item: pytest.Item) -> bool:
+    names = getattr(item, "fixturenames", ())
+    stashed = PLACE in item.stash or RUN in item.stash
+    return stashed or any(name.startswith("harness_") for name in names)
+
+
 def pytest_assertrepr_compare(
     config: pytest.Config, op: str, left: object, right: object
 ) -> list[str] | None:
     """Explain a comparison of two values of ours."""
-    ours = all(type(value).__module__.startswith("harness.") for value in (left, right))
-    if op != "==" or not ours:
+    if op != "==" or not (_may_be_ours(left) and _may_be_ours(right)):
         return None
     from harness.pytest_plugin.compare import compared
 
     item = config.stash.get(CURRENT, None)
     place: Place | None = None if item is None else item.stash.get(PLACE, None)
     return compared(left, right, place)
+
+
+def _may_be_ours(value: object) -> bool:
+    return any(kind.__module__.startswith("harness.") for kind in type(value).__mro__)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

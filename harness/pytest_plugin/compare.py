@@ -11,7 +11,7 @@ from harness.errors import HarnessError
 from harness.faults.base import Fault
 from harness.pytest_plugin.place import Place
 from harness.records import Effect, ProxyEvent
-from harness.report.failure import fault_lines, last_words
+from harness.report.failure import fault_lines, in_words, last_words
 
 __all__ = ["compared"]
 
@@ -30,15 +30,15 @@ def compared(left: object, right: object, place: Place | None) -> list[str] | No
     if not isinstance(left, _OURS) or not isinstance(right, _OURS):
         return None
     lines = [f"{_short(left)} == {_short(right)}"]
-    if isinstance(left, Ending) and isinstance(right, Ending):
+    if isinstance(left, Ending) and isinstance(right, Ending) and str(left) != str(right):
         lines += [f"found:    {left}", f"expected: {right}"]
     else:
         lines += _differences(left, right)
     if place is not None and place.environment is not None:
         try:
             history = place.history()
-        except HarnessError as error:
-            return [*lines, f"(no record: {error.headline})"]
+        except (HarnessError, OSError) as error:
+            return [*lines, f"(no record: {in_words(error)})"]
         on = [injection.name for injection in place.injections if injection.in_place]
         told = fault_lines(history, in_place=on, proxy_tells=place.proxy_tells)
         lines += [f"fault {line}" for line in told]

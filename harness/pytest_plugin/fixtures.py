@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +17,7 @@ import pytest
 
 from harness.pytest_plugin import marks
 from harness.pytest_plugin.options import Settings
-from harness.pytest_plugin.state import PLACE, RUN, SETTINGS
+from harness.pytest_plugin.state import FAILED, PLACE, RUN, SETTINGS
 
 if TYPE_CHECKING:
     from toxiproxy import Toxiproxy
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from harness.address import Address
     from harness.client.session import Session
     from harness.daemons.base import Daemon
+    from harness.pytest_plugin.environment import TestEnvironment
     from harness.pytest_plugin.house import House
-    from harness.pytest_plugin.place import TestEnvironment
 
 T = TypeVar("T")
 
@@ -33,13 +34,14 @@ T = TypeVar("T")
 @contextmanager
 def told() -> Iterator[None]:
     """Our errors tell all that is to be told: a traceback through our fixtures adds nothing."""
+    from harness.environment.clean_up import notes_of
     from harness.errors import HarnessError
 
     try:
         yield
     except HarnessError as error:
-        failure = pytest.fail.Exception(f"{type(error).__name__}: {error}", pytrace=False)
-        raise failure from None
+        told = "\n".join([f"{type(error).__name__}: {error}", *notes_of(error)])
+        raise pytest.fail.Exception(told, pytrace=False) from None
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +87,8 @@ def harness_isolation(
     marked = marks.isolation(request.node)
     if marked or harness_settings.isolation:
         return marked or harness_settings.isolation or ""
-    return "proxy" if can_be_shared(harness_daemon) else "daemon"
+    with told():
+        return "proxy" if can_be_shared(harness_daemon) else "daemon"
 
 
 @pytest.fixture(scope="session")
@@ -122,23 +125,26 @@ def harness_environment(
     """
     from harness.pytest_plugin.place import Place, Wish
 
-    place = Place(
-        harness_house,
-        Wish(
-            test=request.node.name,
-            daemon=harness_daemon,
-            proxy=harness_proxy,
-            isolation=harness_isolation,
-            seed=harness_seed,
-        ),
-    )
+    with told():
+        place = Place(
+            harness_house,
+            Wish(
+                test=request.node.name,
+                daemon=harness_daemon,
+                proxy=harness_proxy,
+                isolation=harness_isolation,
+                seed=harness_seed,
+            ),
+            request,
+        )
     request.node.stash[PLACE] = place
-    with told():
-        environment = place.open()
-    marks.tell_properties(request.node, place)
-    yield environment
-    with told():
-        place.close()
+    try:
+        with told():
+            environment = place.open()
+        yield environment
+    finally:
+        with told():
+            place.close()
 
 
 @pytest.fixture
@@ -160,10 +166,19 @@ def harness_run_directory(harness_environment: TestEnvironment) -> Path:
 
 
 @pytest.fixture
-def harness_run(harness_house: House) -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
-    """Carries out a coroutine for a test that is none: `harness_run(story())`."""
-    yield harness_house.portal.run
-    if left := harness_house.portal.left_over():
+def harness_run(
+    request: pytest.FixtureRequest, harness_house: House
+) -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
+    """
+    Carries out a coroutine for a test that is none: `harness_run(story())`.
+
+    It is given 60 seconds, or what `within_s` says.
+    """
+    portal = harness_house.portal
+    yield partial(portal.run, within_s=60.0)
+    with told():
+        left = portal.left_over()
+    if left and not request.node.stash.get(FAILED, False):
         pytest.fail(
             f"the test left tasks on the harness's loop: {', '.join(left)}; they were cancelled",
             pytrace=False,
@@ -171,13 +186,19 @@ def harness_run(harness_house: House) -> Iterator[Callable[[Coroutine[Any, Any, 
 
 
 @pytest.fixture
-def harness_toxiproxy(harness_house: House, harness_seed: int) -> Iterator[Address]:
+def harness_toxiproxy(
+    request: pytest.FixtureRequest, harness_house: House, harness_seed: int
+) -> Iterator[Address]:
     """The host and port of a fresh proxy server that speaks Toxiproxy's API; no proxies on it."""
+    portal = harness_house.portal
     with told():
-        server = harness_house.portal.run(harness_house.fresh_server(seed=harness_seed))
+        server = portal.run(harness_house.fresh_server(seed=harness_seed))
     yield server.address
+    trouble = server.trouble
     with told():
-        harness_house.portal.run(server.put_away())
+        portal.run(server.put_away())
+    if trouble and not request.node.stash.get(FAILED, False):
+        pytest.fail(f"the proxy server {trouble} in the middle of the test, unasked", pytrace=False)
 
 
 @pytest.fixture

@@ -50,4 +50,5 @@ def asked_for(config: pytest.Config, settings: Settings) -> Daemon | None:
     try:
         return choose_daemon(settings.daemon, folder=config.rootpath)
     except InvalidValue as error:
-        raise pytest.UsageError(f"harness: {error}") from None
+        where = "" if settings.daemon_from is None else f"{settings.daemon_from}: "
+        raise pytest.UsageError(f"harness: {where}{error}") from None

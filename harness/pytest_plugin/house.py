@@ -11,14 +11,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from harness.address import Address, address_of_url
-from harness.clock import fresh_id
 from harness.daemons.base import Daemon
 from harness.environment.attached import AttachedDaemon, AttachedProxy
 from harness.environment.backends import EMBEDDED, stack_of
@@ -34,16 +33,28 @@ from harness.history import Recorder
 from harness.pytest_plugin.portal import Portal
 from harness.run.store import Series, series
 
-__all__ = ["FreshServer", "House", "Shared", "can_be_shared"]
+__all__ = ["FreshServer", "House", "Shared", "can_be_shared", "refuse_no_daemon"]
+
+# A daemon that is another for each test, in a folder of its own for instance, must not pile up.
+_MOST_SHARED: Final = 4
+_SIGTERM: Final = "harness: SIGTERM, taken as Ctrl-C, so that what was started is put away"
 
 
 @dataclass
 class _Servant:
-    """A proxy server that daemons are put behind, and whose it is."""
+    """
+    A proxy server that daemons are put behind, and whose it is.
+
+    Attributes:
+        allow_remote: Whether it may connect to other machines.
+        proven: Whether something was ever brought up behind it.
+    """
 
     proxy: str
+    allow_remote: bool
     household: Household
     server: Server
+    proven: bool = False
 
 
 @dataclass
@@ -60,8 +71,32 @@ class Shared:
     looks: dict[str, Any]
 
 
+def refuse_no_daemon(daemon: object) -> None:
+    """
+    See that a project's own fixture returned what it must.
+
+    Raises:
+        InvalidValue: If it is no daemon.
+    """
+    if not isinstance(daemon, Daemon):
+        raise InvalidValue(
+            f"the fixture harness_daemon gives {daemon!r}; expected a harness.daemons.base.Daemon",
+            [("next", "return for instance Command(template=(...)) or Running.at(url)")],
+        )
+
+
 def can_be_shared(daemon: Daemon) -> bool:
-    """Whether it can be seen of a daemon that a test left nothing in it."""
+    """
+    Whether it can be seen of a daemon that a test left nothing in it.
+
+    Somebody else's has to be shared in any case.
+
+    Raises:
+        InvalidValue: If it is none.
+    """
+    refuse_no_daemon(daemon)
+    if daemon.address is not None:
+        return True
     return "health" in daemon.dialect.questions or connections_can_be_counted()
 
 
@@ -76,6 +111,11 @@ class FreshServer:
     def address(self) -> Address:
         """Where its API listens."""
         return address_of_url(self._server.control.url, schemes=("http",))
+
+    @property
+    def trouble(self) -> str | None:
+        """How it ended, where nobody asked it to."""
+        return self._server.trouble
 
     async def put_away(self) -> None:
         """End it."""
@@ -113,11 +153,17 @@ class House:
             return
 
         def as_ctrl_c(*_: object) -> None:
-            self._tell("harness: SIGTERM, taken as Ctrl-C, so that what was started is put away")
-            os.kill(os.getpid(), signal.SIGINT)
+            try:
+                self._tell(_SIGTERM)
+            finally:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        def put_back() -> None:
+            if signal.getsignal(signal.SIGTERM) is as_ctrl_c:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
         signal.signal(signal.SIGTERM, as_ctrl_c)
-        self._stack.callback(signal.signal, signal.SIGTERM, signal.SIG_DFL)
+        self._stack.callback(put_back)
 
     def close(self) -> None:
         """End everything, whatever fails meanwhile."""
@@ -136,10 +182,15 @@ class House:
         """A running daemon that others used before, and left as it was."""
         for shared in self._shared:
             if shared.stack.daemon == daemon and shared.proxy == proxy:
-                if shared.stack.site.trouble is None and shared.stack.server.trouble is None:
+                # Whoever was not asked for the longest stands first.
+                self._shared.remove(shared)
+                self._shared.append(shared)
+                if shared.stack.site.trouble is None and self._serves(shared.stack.server):
                     return shared
                 await self.discard(shared)
                 break
+        if len(self._shared) >= _MOST_SHARED:
+            await self.discard(self._shared[0])
         stack = await self._behind_servant(daemon, proxy, directory=None, recorder=None)
         await stack.__aenter__()
         try:
@@ -153,15 +204,25 @@ class House:
 
     async def discard(self, shared: Shared) -> None:
         """End a daemon that is not what it was; the next test gets a new one."""
-        self._shared.remove(shared)
-        await shared.stack.__aexit__(None, None, None)
+        if shared in self._shared:
+            self._shared.remove(shared)
+            await shared.stack.__aexit__(None, None, None)
 
     async def harmed(self, shared: Shared) -> dict[str, tuple[Any, Any]]:
-        """What a test changed in a shared daemon; one that it changed is not used again."""
-        found = await changes(shared.looks, shared.stack.site)
-        if found:
-            await self.discard(shared)
-        return found
+        """What a test changed in a shared daemon; nothing, in one that was discarded."""
+        return await changes(shared.looks, shared.stack.site) if shared in self._shared else {}
+
+    async def distrust(self, stack: Stack) -> None:
+        """End what could not be put in order, and what stands behind it; the next is new."""
+        steps: list[Coroutine[Any, Any, None]] = [
+            self.discard(shared)
+            for shared in self._shared
+            if shared.stack is stack or shared.stack.server is stack.server
+        ]
+        for servant in [each for each in self._servants if each.server is stack.server]:
+            self._servants.remove(servant)
+            steps.append(self._dismiss(servant))
+        await put_away(None, *steps)
 
     async def fresh_daemon(
         self, daemon: Daemon, proxy: str, *, directory: Path, recorder: Recorder
@@ -195,8 +256,20 @@ class House:
         )
 
     async def probe(self, stack: Stack, proxy: str) -> None:
-        """See whether resets reach the client: once for each kind of proxy server."""
+        """
+        See whether resets reach the client, once for each kind of proxy server.
+
+        Asked for whenever a stack came up.
+        """
+        for servant in self._servants:
+            servant.proven = servant.proven or servant.server is stack.server
         self._resets[proxy] = await stack.probe(self._resets.get(proxy))
+
+    def _serves(self, server: Server) -> bool:
+        """Whether something can be put behind this one."""
+        return server.trouble is None and any(
+            servant.server is server and servant.proven for servant in self._servants
+        )
 
     async def fresh_server(self, *, seed: int) -> FreshServer:
         """A proxy server of our own with no proxy on it, up."""
@@ -212,13 +285,6 @@ class House:
             raise
         return fresh
 
-    def name_of_proxy(self, proxy: str) -> str:
-        """
-        The name of a test's proxy: always the same on a server of ours, for draws hang on it.
-        On somebody else's server nobody else has it.
-        """
-        return "edge" if proxy == EMBEDDED else f"edge-{fresh_id()}"
-
     async def _behind_servant(
         self, daemon: Daemon, proxy: str, *, directory: Path | None, recorder: Recorder | None
     ) -> Stack:
@@ -233,21 +299,21 @@ class House:
 
     async def _servant(self, proxy: str, *, allow_remote: bool) -> Server:
         for servant in self._servants:
-            if servant.proxy == proxy:
-                if servant.server.trouble is None:
+            if (servant.proxy, servant.allow_remote) == (proxy, allow_remote):
+                if self._serves(servant.server):
                     return servant.server
                 self._servants.remove(servant)
                 await self._dismiss(servant)
                 break
         household = Household(reaper=self.reaper)
         server: Server = (
-            LocalProxy(household)
+            LocalProxy(household, allow_remote=allow_remote)
             if proxy == EMBEDDED
             else AttachedProxy(proxy, household, allow_remote=allow_remote)
         )
         household.open()
         # First on the list: should it not start, it is put away at the end all the same.
-        self._servants.append(_Servant(proxy, household, server))
+        self._servants.append(_Servant(proxy, allow_remote, household, server))
         return server
 
 

@@ -28,7 +28,8 @@ def skip_or_fail(item: Any) -> None:
         return
     if item.config.stash[SETTINGS].strict:
         pytest.fail(f"harness_needs is not met: {why} (--harness-strict)", pytrace=False)
-    pytest.skip(f"harness_needs: {why}")
+    # With the test's own line, as a skip by a marker has it.
+    raise pytest.skip.Exception(f"harness_needs: {why}", _use_item_location=True)
 
 
 def _abilities(item: Any) -> dict[str, str | None]:

@@ -6,11 +6,12 @@ Rule: nothing heavy is imported here; pytest loads this file on every run.
 
 from __future__ import annotations
 
+import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pytest
 
@@ -19,14 +20,25 @@ __all__ = ["ISOLATIONS", "Settings", "add_options", "read_settings"]
 ISOLATIONS: Final = ("proxy", "daemon", "environment")
 
 
+_IS_NOT: Final = {
+    "string": "is no text",
+    "int": "is no whole number",
+    "bool": "is neither true nor false",
+}
+# How pytest says so; which of them hangs on its version.
+_OF_ANOTHER_KIND: Final = (TypeError, ValueError, pytest.UsageError)
+
+
 def _number(text: str) -> int:
-    if not text.lstrip("-").isdecimal():
-        raise ValueError("a whole number")
+    digits = text.removeprefix("-")
+    # Longer ones go into no proxy's API.
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
+        raise ValueError("a whole number of at most 18 digits")
     return int(text)
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
+    if not (text.isascii() and text.isdigit() and 0 < len(text) <= 18 and int(text) > 0):
         raise ValueError("a whole number, 1 or more")
     return int(text)
 
@@ -47,7 +59,19 @@ def _switch(text: str) -> bool:
 
 def _text(text: str) -> str:
     if not text:
-        raise ValueError("something")
+        raise ValueError("a text that is not empty")
+    return text
+
+
+def _proxy(text: str) -> str:
+    if text != "embedded":
+        from harness.address import address_of_url
+        from harness.errors import InvalidValue
+
+        try:
+            address_of_url(text, schemes=("http",))
+        except InvalidValue:
+            raise ValueError("embedded, or http://host:port") from None
     return text
 
 
@@ -55,13 +79,14 @@ def _text(text: str) -> str:
 class _Option:
     """
     One knob. `name` is its ini key; the option is --NAME and the variable NAME in capitals,
-    with "_" and "-" as each has it.
+    with "_" and "-" as each has it. `type` is what a TOML file has for it.
     """
 
     name: str
     read: Callable[[str], Any]
     help: str
     metavar: str | None = None
+    type: Literal["string", "int", "bool"] = "string"
 
     @property
     def flag(self) -> str:
@@ -82,7 +107,7 @@ _OPTIONS: Final = (
     ),
     _Option(
         "harness_proxy",
-        _text,
+        _proxy,
         "what stands before it: embedded (our own), or http://host:port, the API of a Toxiproxy "
         "that runs already (default: embedded)",
         "PROXY",
@@ -92,6 +117,7 @@ _OPTIONS: Final = (
         _number,
         "root seed of all draws (default: a fresh one, printed)",
         "N",
+        "int",
     ),
     _Option(
         "harness_isolation",
@@ -111,11 +137,13 @@ _OPTIONS: Final = (
         _positive,
         "of tests marked harness_runs carry out only run N, as a report names it",
         "N",
+        "int",
     ),
     _Option(
         "harness_strict",
         _switch,
         "a test whose harness_needs are not met fails instead of being skipped",
+        type="bool",
     ),
 )
 
@@ -135,10 +163,10 @@ def add_options(parser: pytest.Parser) -> None:
             shape = {"action": "store_const", "const": "true"}
         try:
             group.addoption(option.flag, dest=option.name, default=None, help=told, **shape)
-            parser.addini(option.name, option.help, default=None)
-        except ValueError as error:
+            parser.addini(option.name, option.help, type=option.type, default=None)
+        except (ValueError, argparse.ArgumentError) as error:
             raise pytest.UsageError(
-                f"harness: {option.flag} belongs to another plugin already: {error}\n"
+                f"harness: {option.flag} belongs to another plugin already ({error})\n"
                 "  next  leave that plugin out, or this one: -p no:harness"
             ) from None
 
@@ -149,10 +177,14 @@ class Settings:
     What was set. None: nothing was, and the default holds.
 
     Attributes:
+        daemon_from: Who names the daemon, in words; None where nobody does.
         fresh_seed: Whether the seed was drawn and not given.
+        given: What came from the command line or the environment, by ini key: what whoever
+            repeats a test must give again.
     """
 
     daemon: str | None
+    daemon_from: str | None
     proxy: str
     seed: int
     fresh_seed: bool
@@ -160,6 +192,7 @@ class Settings:
     runs_dir: Path
     only_run: int | None
     strict: bool
+    given: Mapping[str, str]
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -170,22 +203,32 @@ def read_settings(config: pytest.Config) -> Settings:
         pytest.UsageError: If values cannot be used; all complaints at once.
     """
     complaints: list[str] = []
-    found = {option.name: _found(config, option, complaints) for option in _OPTIONS}
+    given: dict[str, str] = {}
+    told = {option.name: _found(config, option, complaints, given) for option in _OPTIONS}
+    found = {name: value for name, (value, _) in told.items()}
     if complaints:
         raise pytest.UsageError("\n".join(complaints))
     seed = found["harness_seed"]
     if seed is None:
         # A worker of pytest-xdist is told the seed that the header of its controller shows.
         seed = getattr(config, "workerinput", {}).get("harness_seed")
+    # A shell's paths are relative to where it is, those of the ini file to the root directory.
+    here = config.invocation_params.dir
+    runs_base = here if "harness_runs_dir" in given else config.rootpath
+    daemon = found["harness_daemon"]
+    if "harness_daemon" in given and daemon.endswith(".toml"):
+        daemon = str(here / daemon)
     return Settings(
-        daemon=found["harness_daemon"],
+        daemon=daemon,
+        daemon_from=told["harness_daemon"][1],
         proxy=found["harness_proxy"] or "embedded",
         seed=_drawn() if seed is None else seed,
         fresh_seed=seed is None,
         isolation=found["harness_isolation"],
-        runs_dir=config.rootpath / (found["harness_runs_dir"] or "runs"),
+        runs_dir=runs_base / (found["harness_runs_dir"] or "runs"),
         only_run=found["harness_only_run"],
         strict=bool(found["harness_strict"]),
+        given=given,
     )
 
 
@@ -194,17 +237,47 @@ def _drawn() -> int:
     return int.from_bytes(os.urandom(4)) % 1_000_000
 
 
-def _found(config: pytest.Config, option: _Option, complaints: list[str]) -> Any:
+def _found(
+    config: pytest.Config, option: _Option, complaints: list[str], given: dict[str, str]
+) -> tuple[Any, str | None]:
+    """
+    The value from the first place that has one, and that place; on with the next where it
+    cannot be used.
+    """
+    # A variable that is empty counts as not set; CI systems have no other way to unset one.
+    variable = os.environ.get(option.variable) or None
     places = (
         (option.flag, config.getoption(option.name, None)),
-        (f"the environment variable {option.variable}", os.environ.get(option.variable) or None),
-        (f"{option.name} in {config.inipath or 'the ini file'}", config.getini(option.name)),
+        (f"the environment variable {option.variable}", variable),
     )
     for where, text in places:
-        if text is None or text == "":
-            continue
         try:
-            return option.read(str(text))
+            if text is not None:
+                value = option.read(text)
+                given[option.name] = text
+                return value, where
         except ValueError as error:
             complaints.append(f'harness: "{text}" is not allowed for {where}; expected {error}')
-    return None
+    return _in_the_file(config, option, complaints)
+
+
+def _in_the_file(
+    config: pytest.Config, option: _Option, complaints: list[str]
+) -> tuple[Any, str | None]:
+    where = f"{option.name} in {config.inipath or 'the ini file'}"
+    try:
+        value = config.getini(option.name)
+    except _OF_ANOTHER_KIND as error:
+        # For some kinds pytest names key and file itself.
+        said = (
+            str(error) if option.name in str(error) else f"{where} {_IS_NOT[option.type]}: {error}"
+        )
+        complaints.append(f"harness: {said}")
+        return None, None
+    if value is None:
+        return None, None
+    try:
+        return option.read(str(value)), where
+    except ValueError as error:
+        complaints.append(f'harness: "{value}" is not allowed for {where}; expected {error}')
+    return None, None

@@ -8,98 +8,36 @@ its own never stands before the test's first error.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
+
+import pytest
 
 from harness.daemons.base import Daemon
-from harness.environment.base import Environment
-from harness.environment.clean_up import put_away
+from harness.environment.backends import name_of_proxy
+from harness.environment.clean_up import notes_of, put_away
 from harness.environment.injection import Injection
 from harness.environment.stack import Stack
-from harness.errors import NotIsolated, ProxyError
-from harness.faults.base import Fault
+from harness.errors import HarnessError, InvalidValue
 from harness.history import History
-from harness.pytest_plugin.house import House, Shared
-from harness.pytest_plugin.portal import Portal
-from harness.pytest_plugin.watch import Watch
+from harness.pytest_plugin.environment import TestEnvironment
+from harness.pytest_plugin.house import House, Shared, refuse_no_daemon
+from harness.pytest_plugin.leavings import Leavings, ended
+from harness.pytest_plugin.options import ISOLATIONS
+from harness.pytest_plugin.state import FAILED
+from harness.pytest_plugin.watch import Watch, loops_of
 from harness.run.store import RunDirectory, load_history, run_name
 
-__all__ = ["Place", "TestEnvironment", "Wish"]
-
-T = TypeVar("T")
+__all__ = ["Place", "Wish"]
 
 _SHARED: Final = (
     "other tests use its daemon too; mark the test"
     ' @pytest.mark.harness_isolation("daemon") to have one of its own'
 )
-
-
-class TestEnvironment(Environment):
-    """
-    The environment of one test, for asynchronous and for plain tests.
-
-    `inject` serves `async with` and `with`; `run` carries out a coroutine for a test that
-    is none itself.
-
-    Attributes:
-        run_directory: Where the record and the logs of this test are kept.
-    """
-
-    # Not a test, whatever its name says to pytest.
-    __test__ = False
-
-    def __init__(
-        self, stack: Stack, *, portal: Portal, run_directory: Path, **options: Any
-    ) -> None:
-        super().__init__(stack, **options)
-        self.run_directory = run_directory
-        self._portal = portal
-
-    def inject(self, fault: Fault) -> Guard:  # type: ignore[override]
-        """A guard for `async with` and for `with`; see `Environment.inject`."""
-        return Guard(super().inject(fault), self._portal)
-
-    def run(self, work: Coroutine[Any, Any, T], *, within_s: float = 60.0) -> T:
-        """Carry out a coroutine on a loop of our own, for a test that is none."""
-        return self._portal.run(work, within_s=within_s)
-
-    def history(self) -> History:
-        """What was recorded so far, the proxy's newest events included."""
-        self._portal.run(self.collect(), within_s=10.0)
-        return load_history(self.run_directory)
-
-
-class Guard:
-    """One injection, entered by `async with` on the test's loop, or by `with` on ours."""
-
-    def __init__(self, injection: Injection, portal: Portal) -> None:
-        self.injection = injection
-        self._portal = portal
-
-    async def __aenter__(self) -> Injection:
-        return await self.injection.__aenter__()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.injection.__aexit__(kind, error, trace)
-
-    def __enter__(self) -> Injection:
-        return self._portal.run(self.injection.__aenter__())
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._portal.run(self.injection.__aexit__(kind, error, trace))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +49,9 @@ class Wish:
         test: Its name, which names the run directory.
         isolation: "proxy", "daemon" or "environment".
         proxy: "embedded", or the URL of a Toxiproxy's API.
+
+    Raises:
+        InvalidValue: If there is no such isolation, or the daemon is none.
     """
 
     test: str
@@ -119,35 +60,58 @@ class Wish:
     isolation: str
     seed: int
 
+    def __post_init__(self) -> None:
+        refuse_no_daemon(self.daemon)
+        if self.isolation not in ISOLATIONS:
+            raise InvalidValue(
+                f"{self.isolation!r} is no isolation; expected one of {', '.join(ISOLATIONS)}",
+                [("next", "see what the fixture harness_isolation returns")],
+            )
+
 
 class Place:
     """
     One test's environment, from `open` to `close`.
 
+    Args:
+        house: What the tests of this process share.
+        wish: What the test asks for.
+        request: The test's.
+
+    Raises:
+        HarnessError: If it cannot have a run directory.
+
     Attributes:
-        failed: Whether the test failed; then what it left behind is no news.
-        complaints: What it left behind.
         injections: Every fault it asked for.
         proxy_tells: Whether its proxy tells what it did to which connection.
     """
 
-    def __init__(self, house: House, wish: Wish) -> None:
+    def __init__(self, house: House, wish: Wish, request: pytest.FixtureRequest) -> None:
         self.house = house
         self.wish = wish
-        self.failed = False
-        self.complaints: list[tuple[str, str]] = []
         self.injections: list[Injection] = []
         self.proxy_tells = True
-        self._tasks: list[str] = []
+        self._request = request
+        self._item: pytest.Item = request.node
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._left = Leavings()
         self._shared: Shared | None = None
         self._since = (0, 0)
         self._open: TestEnvironment | None = None
         self._secrets = [] if wish.daemon.token is None else [wish.daemon.token]
+        self._run = RunDirectory.create(house.runs, run_name(wish.test), series=house.series)
+        self._history = self._run.history(secrets=self._secrets)
+        self._watch = Watch(self._history, self._item)
 
     @property
     def environment(self) -> TestEnvironment | None:
         """The environment, while it is up."""
         return self._open
+
+    @property
+    def failed(self) -> bool:
+        """Whether the test failed; then what it left behind is no news."""
+        return self._item.stash.get(FAILED, False)
 
     @property
     def path(self) -> Path:
@@ -161,19 +125,26 @@ class Place:
         Raises:
             HarnessError: If it cannot be brought up.
         """
-        name = run_name(self.wish.test)
-        self._run = RunDirectory.create(self.house.runs, name, series=self.house.series)
-        self._history = self._run.history(secrets=self._secrets)
+        __tracebackhide__ = True
+        self._watch.meet(self.house.portal.loop)
+        for loop in loops_of(self._request):
+            self._watch.meet(loop)
         try:
             environment = self.house.portal.run(self._build())
-        except BaseException:
-            self._end_record()
+            about = {**environment.stack.describe(), **self._described()}
+            self._write("environment.json", about)
+        except BaseException as error:
+            # An interruption may come when it is up already.
+            self.house.portal.run(put_away(error, self._give_up()))
             raise
-        self._open = environment
-        self.injections = environment.injections
-        self.proxy_tells = environment.abilities.get("events") is None
-        self._write("environment.json", {**environment.stack.describe(), **self._described()})
         return environment
+
+    async def _give_up(self) -> None:
+        environment, self._open = self._open, None
+        steps = [self._end_record()]
+        if environment is not None:
+            steps.insert(0, self._put_back(environment))
+        await put_away(None, *steps)
 
     def _described(self) -> dict[str, Any]:
         wish = self.wish
@@ -184,31 +155,24 @@ class Place:
 
     async def _build(self) -> TestEnvironment:
         house, wish = self.house, self.wish
-        self._watch = Watch(self._history)
-        where: dict[str, Any] = {"directory": self.path, "recorder": self._history}
-        match wish.isolation:
-            case "environment":
-                stack = await house.fresh_environment(
-                    wish.daemon, wish.proxy, seed=wish.seed, **where
-                )
-            case "daemon":
-                stack = await house.fresh_daemon(wish.daemon, wish.proxy, **where)
-            case _:
-                self._shared = await house.shared(wish.daemon, wish.proxy)
-                stack = self._shared.stack
-                self._since = stack.site.log_bytes(), stack.server.log_bytes()
+        stack = await self._stack()
         own = self._shared is None
         environment = TestEnvironment(
             stack,
             portal=house.portal,
             run_directory=self.path,
             owns=own,
-            name=house.name_of_proxy(wish.proxy),
+            name=name_of_proxy(wish.proxy),
             seed=wish.seed,
             recorder=self._watch,
             without={} if own or not stack.site.own else {"process": _SHARED},
         )
-        await environment.__aenter__()
+        try:
+            await environment.__aenter__()
+        except BaseException as error:
+            if not own:
+                await put_away(error, house.distrust(stack))
+            raise
         if own:
             try:
                 await house.probe(stack, wish.proxy)
@@ -217,17 +181,31 @@ class Place:
             except BaseException as error:
                 await put_away(error, environment.__aexit__(type(error), error, None))
                 raise
+        self.injections = environment.injections
+        self.proxy_tells = environment.abilities.get("events") is None
+        self._open = environment
         return environment
 
-    def call_begins(self) -> None:
-        """Whatever runs now on the test's loops is not the test's own."""
-        if self._open is not None:
-            self._watch.look()
+    async def _stack(self) -> Stack:
+        house, wish = self.house, self.wish
+        where: dict[str, Any] = {"directory": self.path, "recorder": self._history}
+        match wish.isolation:
+            case "environment":
+                return await house.fresh_environment(
+                    wish.daemon, wish.proxy, seed=wish.seed, **where
+                )
+            case "daemon":
+                return await house.fresh_daemon(wish.daemon, wish.proxy, **where)
+            case _:
+                self._shared = await house.shared(wish.daemon, wish.proxy)
+                stack = self._shared.stack
+                self._since = stack.site.log_bytes(), stack.server.log_bytes()
+                return stack
 
     def call_ended(self) -> None:
         """See which tasks the test began and left; its loop may be closed before we are."""
         if self._open is not None:
-            self._tasks = self._watch.left(besides=self.house.portal.loop)
+            self._tasks = self._watch.begun()
 
     def logs(self) -> dict[str, str]:
         """What daemon and proxy wrote meanwhile, by file name; only of those we can read."""
@@ -240,10 +218,16 @@ class Place:
         return {name: part.written(since=n) for name, (part, n) in texts.items() if part.own}
 
     def history(self) -> History:
-        """What was recorded so far."""
+        """What was recorded so far; of the proxy's newest events what can be had."""
         if self._open is not None:
-            return self._open.history()
+            # What is told of a failure must not hang on a proxy that may be its cause.
+            with suppress(HarnessError, TimeoutError):
+                return self._open.history()
         return load_history(self.path)
+
+    def ended(self) -> list[tuple[str, str]]:
+        """What ended by itself while the test needed it: which, and how."""
+        return [] if self._open is None else ended(self._open)
 
     def close(self) -> None:
         """
@@ -251,66 +235,63 @@ class Place:
 
         Raises:
             NotIsolated: If it left something, and did not fail anyway.
+            ProgramExited: The same, if daemon or proxy server ended meanwhile.
             HarnessError: If something could not be put away.
         """
-        environment = self._open
-        if environment is None:
+        __tracebackhide__ = True
+        if self._open is None:
             return
+        try:
+            self.house.portal.run(self._close(self._open))
+        except Exception as trouble:
+            if (error := self._complaint()) is None:
+                raise
+            # Told beside what the test left, not instead of it.
+            told = f"{type(trouble).__name__}: {trouble}"
+            error.add_note("\n".join([f"while putting away: {told}", *notes_of(trouble)]))
+            raise error from trouble
+        finally:
+            self._open = None
+        if (error := self._complaint()) is not None:
+            raise error
+
+    def _complaint(self) -> HarnessError | None:
+        return None if self.failed else self._left.error(self.path)
+
+    async def _close(self, environment: TestEnvironment) -> None:
         trouble: BaseException | None = None
         try:
-            self.house.portal.run(self._close(environment))
+            logs = self.logs()
+            await put_away(
+                None,
+                self._left.look(environment, self._tasks),
+                self._put_back(environment),
+                self._see_daemon(environment),
+                self._keep(logs),
+            )
         except BaseException as error:
             trouble = error
             raise
         finally:
-            self._open = None
-            self._write("results.json", {**self._described(), **self._result(trouble)})
-            self._end_record()
-            # Then a trouble of ours is told beside what the test left, not instead of it.
-            if self.complaints and not self.failed:
-                raise self._not_isolated() from trouble
+            await put_away(trouble, self._write_results(trouble), self._end_record())
 
-    async def _close(self, environment: TestEnvironment) -> None:
-        logs = self.logs()
-        await put_away(
-            None,
-            self._look_behind(environment),
-            environment.__aexit__(None, None, None),
-            self._see_daemon(),
-            self._keep(logs),
-        )
-
-    async def _look_behind(self, environment: TestEnvironment) -> None:
-        """What the test ought to have put away itself."""
-        left = self.complaints
-        site = environment.stack.site
-        if site.trouble is not None:
-            left.append(("daemon", f"{site.trouble} in the middle of the test, unasked"))
+    async def _put_back(self, environment: TestEnvironment) -> None:
         try:
-            state = await environment.control.proxy(environment.name)
-        except ProxyError as error:
-            left.append(("proxy", error.headline))
-        else:
-            left += [("toxic", f"{toxic.name} was still on the wire") for toxic in state.toxics]
-            if not state.enabled:
-                left.append(("link", "the proxy was still disabled"))
-        left += [
-            ("connection", f"{session.process} was never closed")
-            for session in environment.sessions
-            if session.is_entered
-        ]
-        left += [("task", f"{name} was still running") for name in self._tasks]
+            await environment.__aexit__(None, None, None)
+        except BaseException as error:
+            await put_away(error, self.house.distrust(environment.stack))
+            raise
 
-    async def _see_daemon(self) -> None:
+    async def _see_daemon(self, environment: TestEnvironment) -> None:
         """A daemon that others will use must look as it did before."""
         if self._shared is None:
             return
         found = await self.house.harmed(self._shared)
-        if "trouble" in found and any(what == "daemon" for what, _ in self.complaints):
-            return
-        for name, (before, after) in found.items():
-            said = f"{name} {before} before, {after} after" if name != "trouble" else str(after)
-            self.complaints.append(("daemon", said))
+        if "trouble" in found:
+            await self._left.see_ends(environment)
+        self._left.compare(found)
+        if found:
+            await self.house.discard(self._shared)
 
     async def _keep(self, logs: Mapping[str, str]) -> None:
         """The part of the logs that is this test's, where they are not in its folder anyway."""
@@ -318,24 +299,18 @@ class Place:
             if not (self.path / name).exists():
                 self._run.write_text(name, text, secrets=self._secrets)
 
-    def _result(self, trouble: BaseException | None) -> dict[str, Any]:
-        return {
+    async def _write_results(self, trouble: BaseException | None) -> None:
+        left = self._left
+        results = {
             "failed": self.failed,
-            "left_behind": [f"{what}: {how}" for what, how in self.complaints],
+            "left_behind": [f"{what}: {how}" for what, how in (*left.gone, *left.found)],
             "trouble": None if trouble is None else str(trouble),
         }
+        self._write("results.json", {**self._described(), **results})
 
-    def _not_isolated(self) -> NotIsolated:
-        rows = [*self.complaints]
-        what_was_left = {what for what, _ in self.complaints}
-        if what_was_left & {"toxic", "connection", "task", "link"}:
-            rows.append(("next", "put it away in the test: `async with` does, whatever happens"))
-        if self._shared is not None and "daemon" in what_was_left:
-            rows.append(
-                ("next", 'a test that changes its daemon: @pytest.mark.harness_isolation("daemon")')
-            )
-        return NotIsolated("the test left something behind; all of it was put away", rows)
-
-    def _end_record(self) -> None:
-        self._history.close()
-        self._run.close()
+    async def _end_record(self) -> None:
+        self._watch.end()
+        try:
+            self._history.close()
+        finally:
+            self._run.close()

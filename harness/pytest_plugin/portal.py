@@ -10,13 +10,54 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from concurrent import futures
+from typing import Any, Final, Generic, TypeVar
+
+from harness.errors import EnvironmentFailed, InvalidValue
+from harness.pytest_plugin.watch import shown
 
 __all__ = ["Portal"]
 
 T = TypeVar("T")
 
 _CLEAN_UP_S: Final = 10.0
+
+
+class _Job(Generic[T]):
+    """
+    A coroutine that somebody in another thread waits for.
+
+    Attributes:
+        end: How it ended. Nothing of it runs any more when this is known.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self.end: futures.Future[T] = futures.Future()
+        self._work = work
+        self._task: asyncio.Task[T] | None = None
+        self._unwanted = False
+
+    def begin(self) -> None:
+        """On the loop: set it going."""
+        if self._unwanted:
+            self._work.close()
+            self.end.cancel()
+            return
+        self._task = asyncio.get_running_loop().create_task(self._work)
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[T]) -> None:
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            self.end.set_result(task.result())
+        else:
+            self.end.set_exception(error)
+
+    def cancel(self) -> None:
+        """On the loop: nobody waits for it any more."""
+        self._unwanted = True
+        if self._task is not None:
+            self._task.cancel()
 
 
 class Portal:
@@ -28,12 +69,22 @@ class Portal:
     """
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        # Not of the policy's making: a project may have set any.
+        self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop()
+        self._closing = False
+        # Whether something there did not end when it was cancelled.
+        self._stuck = False
         # A daemon thread: a second Ctrl-C must be able to end the process.
-        self._thread = threading.Thread(
-            target=self.loop.run_forever, name="harness portal", daemon=True
-        )
+        self._thread = threading.Thread(target=self._serve, name="harness portal", daemon=True)
         self._thread.start()
+
+    def _serve(self) -> None:
+        while not self._closing:
+            try:
+                self.loop.run_forever()
+            except (KeyboardInterrupt, SystemExit):
+                # Of a coroutine: whoever waits for it gets it, and the loop goes on for others.
+                continue
 
     def run(self, work: Coroutine[Any, Any, T], *, within_s: float | None = None) -> T:
         """
@@ -43,42 +94,76 @@ class Portal:
         to clean up after itself.
 
         Raises:
+            InvalidValue: If it is no coroutine, or is to be waited for on this very loop.
             TimeoutError: If it does not end within `within_s` seconds.
+            EnvironmentFailed: If the loop is blocked.
         """
-        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        __tracebackhide__ = True
+        self._look_at(work)
+        job = _Job(work)
         try:
-            return future.result(within_s)
+            self.loop.call_soon_threadsafe(job.begin)
+            try:
+                return job.end.result(within_s)
+            except futures.TimeoutError as error:
+                if job.end.done():
+                    return job.end.result()
+                what = getattr(work, "__qualname__", "the coroutine")
+                raise TimeoutError(f"{what} did not end within {within_s:g} s") from error
         except BaseException:
-            # A future counts as done once it is cancelled, its task when it has cleaned up.
-            if future.cancel():
-                asyncio.run_coroutine_threadsafe(_all_ended(), self.loop).result(2 * _CLEAN_UP_S)
+            if not job.end.done():
+                self.loop.call_soon_threadsafe(job.cancel)
+                self._stuck = not futures.wait([job.end], timeout=_CLEAN_UP_S).done
             raise
 
+    def _look_at(self, work: object) -> None:
+        if not asyncio.iscoroutine(work):
+            raise InvalidValue(
+                f"{work!r} is no coroutine",
+                [("next", "call the coroutine function: run(story()), not run(story)")],
+            )
+        trouble: Exception | None = None
+        if threading.current_thread() is self._thread:
+            trouble = InvalidValue(
+                "a coroutine that the harness carries out cannot wait for another one there",
+                [("next", "await it, and use `async with` instead of `with`")],
+            )
+        elif self._stuck and not self._answers():
+            trouble = EnvironmentFailed(
+                f"the harness's loop has not answered for {_CLEAN_UP_S:g} s: something blocks it",
+                [("next", "see that no coroutine given to harness_run blocks its thread")],
+            )
+        if trouble is not None:
+            work.close()
+            raise trouble
+
+    def _answers(self) -> bool:
+        answered = threading.Event()
+        self.loop.call_soon_threadsafe(answered.set)
+        self._stuck = not answered.wait(_CLEAN_UP_S)
+        return not self._stuck
+
     def left_over(self) -> list[str]:
-        """The names of tasks that still run there; they are cancelled."""
-        return asyncio.run_coroutine_threadsafe(_cancel_all(), self.loop).result(_CLEAN_UP_S)
+        """What still runs there, in words; it is cancelled."""
+        return self.run(_cancel_all())
 
     def close(self) -> None:
         """End the loop and its thread."""
-        self.left_over()
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(_CLEAN_UP_S)
-        if not self._thread.is_alive():
-            self.loop.close()
-
-
-def _others() -> set[asyncio.Task[Any]]:
-    return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
-
-
-async def _all_ended() -> None:
-    if tasks := _others():
-        await asyncio.wait(tasks, timeout=_CLEAN_UP_S)
+        try:
+            self.left_over()
+        finally:
+            self._closing = True
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(_CLEAN_UP_S)
+            if not self._thread.is_alive():
+                self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+                self.loop.close()
 
 
 async def _cancel_all() -> list[str]:
-    tasks = _others()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
-    await _all_ended()
-    return sorted(task.get_name() for task in tasks)
+    if tasks:
+        await asyncio.wait(tasks, timeout=_CLEAN_UP_S)
+    return sorted(shown(task) for task in tasks)

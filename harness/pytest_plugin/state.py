@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +14,18 @@ if TYPE_CHECKING:
     from harness.daemons.base import Daemon
     from harness.pytest_plugin.place import Place
 
-__all__ = ["ASKED", "CURRENT", "PLACE", "RUN", "SETTINGS", "RunOf"]
+__all__ = [
+    "ASKED",
+    "CURRENT",
+    "FAILED",
+    "PLACE",
+    "REPORTS",
+    "RUN",
+    "SETTINGS",
+    "TEST",
+    "RunOf",
+    "own_id",
+]
 
 
 @dataclass(frozen=True)
@@ -38,3 +50,20 @@ PLACE: Final[pytest.StashKey[Place]] = pytest.StashKey()
 
 RUN: Final[pytest.StashKey[RunOf]] = pytest.StashKey()
 """On the item: which run of it this is."""
+
+REPORTS: Final[pytest.StashKey[list[pytest.TestReport]]] = pytest.StashKey()
+"""On the item: what its latest run was reported with."""
+
+FAILED: Final[pytest.StashKey[bool]] = pytest.StashKey()
+"""On the item: its set-up or the test itself ended by an error, be it an expected one."""
+
+TEST: Final[ContextVar[pytest.Item | None]] = ContextVar("harness_test", default=None)
+"""While a test runs: the test. Tasks that it begins, and no others, have it in their context."""
+
+
+def own_id(item: pytest.Item) -> str:
+    """A test's id, without the group that pytest-xdist adds to it under --dist loadgroup."""
+    grouped = getattr(item.config.option, "loadgroup", False)
+    if grouped and item.get_closest_marker("xdist_group") is not None:
+        return item.nodeid.rpartition("@")[0]
+    return item.nodeid

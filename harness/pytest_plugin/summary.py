@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
 
 __all__ = ["annotate", "pass_rates"]
 
-_SECTION = "harness"
+_ANOTHER: Final = "pytest_github_actions_annotate_failures"
 
 
 def pass_rates(reporter: Any) -> None:
     """A line for each test that was carried out several times."""
     rates = {
         report.nodeid: report.harness_runs
-        for reports in reporter.stats.values()
-        for report in reports
-        if getattr(report, "harness_runs", None)
+        for report in _reports(reporter)
+        if hasattr(report, "harness_runs")
     }
     if rates:
         reporter.section("harness runs")
@@ -24,22 +26,35 @@ def pass_rates(reporter: Any) -> None:
 
 
 def annotate(reporter: Any) -> None:
-    """An annotation for each failure of a test with an environment, those in set-up too."""
+    """
+    An annotation for each failure that we told of, those in set-up and tear-down too; none
+    where another plugin annotates.
+    """
     from harness.report.github import annotation
 
-    for outcome in ("failed", "error"):
-        for report in reporter.stats.get(outcome, ()):
-            told = dict(getattr(report, "sections", ())).get(_SECTION)
-            if told is None:
-                continue
-            file, line, _ = report.location
-            where = getattr(getattr(report.longrepr, "reprcrash", None), "lineno", None)
-            reporter.ensure_newline()
-            reporter.write_line(
-                annotation(
-                    file=file,
-                    line=where or (line or 0) + 1,
-                    title=f"{report.nodeid}, {report.when}",
-                    message=told,
-                )
+    if reporter.config.pluginmanager.hasplugin(_ANOTHER):
+        return
+    for report in _reports(reporter):
+        if not hasattr(report, "harness_annotation"):
+            continue
+        file, line, told = report.harness_annotation
+        reporter.ensure_newline()
+        reporter.write_line(
+            annotation(
+                file=_in_repository(file),
+                line=line,
+                title=f"{report.nodeid}, {report.when}",
+                message=told,
             )
+        )
+
+
+def _reports(reporter: Any) -> Iterator[Any]:
+    for reports in reporter.stats.values():
+        yield from reports
+
+
+def _in_repository(file: str) -> str:
+    """A file as the repository knows it; the root directory of the tests may be a part of it."""
+    root = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd())
+    return Path(file).relative_to(root).as_posix() if Path(file).is_relative_to(root) else file

@@ -5,103 +5,163 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
+import msgspec
 import pytest
 
 from harness.errors import HarnessError
+from harness.history import History
 from harness.pytest_plugin.place import Place
-from harness.pytest_plugin.state import PLACE, RUN, SETTINGS
+from harness.pytest_plugin.state import ASKED, FAILED, PLACE, RUN, SETTINGS, own_id
+from harness.pytest_plugin.tracebacks import behind, met_at
 from harness.records import Effect, read_lines
-from harness.report.failure import fault_lines
+from harness.report.failure import account, fault_lines, fault_said, in_words
 from harness.report.timeline import timeline
+from harness.run.redact import Redactor
 
-__all__ = ["add_sections", "repeat_command"]
+__all__ = ["add_sections", "repeat_command", "tell_properties"]
 
-_LOG_LINES = 20
-_LEAST_WIDTH = 100
+_LOG_LINES: Final = 20
+_LEAST_WIDTH: Final = 100
+_PHASES: Final = {"setup": "set-up", "teardown": "tear-down"}
+# A record or a log that cannot be read is told of; the test's own error stands above it.
+_UNREADABLE: Final = (HarnessError, OSError, msgspec.MsgspecError)
+
+Row = tuple[str, str]
 
 
 def add_sections(item: pytest.Item, report: pytest.TestReport, error: BaseException) -> None:
     """
-    Add what there is to tell of a test's environment to its report.
+    Add to a failing test's report what is known of its environment, and how to repeat it.
 
     Args:
-        item: The test; its environment is up, or was put away.
+        item: The test; its environment is up, was put away, or never came up.
         report: Of the phase that failed.
         error: Why.
     """
-    place = item.stash[PLACE]
-    place.failed = True
-    try:
-        sections = list(_sections(item, place, report, error))
-    except HarnessError as trouble:
-        # The record may be what is broken; the test's own error stands above this in any case.
-        sections = [("harness", f"there is no more to tell: {trouble}")]
-    report.sections += sections
+    place = item.stash.get(PLACE, None)
+    file, line, statement = met_at(item, error)
+    reason = list(_reason(report, error, statement=statement))
+    rows = [*([] if place is None else _state(place, error)), ("again", repeat_command(item))]
+    report.sections.append(("harness", _table([*reason, *rows])))
+    # After a failed call the tear-down has nothing new to show.
+    if place is not None and not (report.when == "teardown" and item.stash.get(FAILED, False)):
+        report.sections += _pictures(place)
+    # For annotations: there is nothing else beside them.
+    full = [*reason[:-1], ("seen", _text(error))] if _is_told_whole(error) else reason
+    told = _table([*full, *rows])
+    report.harness_annotation = (file, line, told)  # type: ignore[attr-defined]
+    daemons = [item.config.stash[ASKED], None if place is None else place.wish.daemon]
+    secrets = {daemon.token for daemon in daemons if daemon is not None and daemon.token}
+    if secrets:
+        _hide(secrets, report)
 
 
-def _sections(
-    item: pytest.Item, place: Place, report: pytest.TestReport, error: BaseException
-) -> Iterator[tuple[str, str]]:
-    history = place.history()
-    rows = [*_sentence(item, report, error), *_faults(place, error)]
-    rows += [("run", _relative(place.path)), ("again", repeat_command(item))]
-    yield "harness", "\n".join(f"{label:9}{text}" for label, text in rows)
-    width = max(_LEAST_WIDTH, shutil.get_terminal_size((_LEAST_WIDTH, 24)).columns)
-    if history.ops:
-        yield "harness timeline", timeline(history, effects=_effects(place), width=width)
-    for name, text in place.logs().items():
-        lines = text.splitlines()[-_LOG_LINES:]
-        yield f"harness {name}, last {_LOG_LINES} lines", "\n".join(lines) or "(it wrote nothing)"
+def _hide(secrets: set[str], report: pytest.TestReport) -> None:
+    """A token may be in anything that the test printed, compared or raised."""
+    hide = Redactor(secrets).text
+    file, line, told = report.harness_annotation
+    report.harness_annotation = (file, line, hide(told))  # type: ignore[attr-defined]
+    report.sections[:] = [(title, hide(text)) for title, text in report.sections]
+    shown = str(report.longrepr)
+    if hide(shown) != shown:
+        report.longrepr = hide(shown)
 
 
-def _sentence(
-    item: pytest.Item, report: pytest.TestReport, error: BaseException
-) -> Iterator[tuple[str, str]]:
-    """What the failing line of the test expected, and what it met instead."""
-    line = _line(item, error)
-    if line and report.when == "call":
-        yield ("expected" if line.startswith("assert ") else "doing"), line.removeprefix("assert ")
-    crash = getattr(report.longrepr, "reprcrash", None)
-    text = crash.message if crash is not None else str(error)
-    kind = f"{type(error).__name__}: "
-    said = [part.strip().removeprefix(kind) for part in text.splitlines() if part.strip()]
-    # An assertion's second line is the comparison with its values filled in.
-    yield "seen", "; ".join(said[: 2 if isinstance(error, AssertionError) else 1]) or kind
+def _table(rows: Iterable[Row]) -> str:
+    # A text of several lines stays under its own column.
+    return "\n".join(f"{label:10}{text}".replace("\n", "\n" + " " * 10) for label, text in rows)
 
 
-def _line(item: pytest.Item, error: BaseException) -> str:
-    """The line of the test's own file that failed."""
-    entries = pytest.ExceptionInfo.from_exception(error).traceback
-    own = [entry for entry in entries if entry.path == item.path]
-    return " ".join(str(own[-1].statement).split()) if own else ""
+def _reason(report: pytest.TestReport, error: BaseException, *, statement: str) -> Iterator[Row]:
+    phase = _PHASES.get(str(report.when), "doing")
+    for label, text in account(error, statement=statement):
+        if label == "seen" and isinstance(error, pytest.fail.Exception):
+            # Its own name says nothing.
+            yield label, _text(error).split("\n", 1)[0]
+        else:
+            yield (phase if label == "doing" else label), text
 
 
-def _faults(place: Place, error: BaseException) -> Iterator[tuple[str, str]]:
-    behind = set(map(id, _chain(error)))
+def _is_told_whole(error: BaseException) -> bool:
+    """Whether an error's text was made for people: ours, and `pytest.fail`."""
+    return isinstance(error, HarnessError | pytest.fail.Exception)
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, HarnessError):
+        return f"{type(error).__name__}: {error}"
+    return str(error) or type(error).__name__
+
+
+def _state(place: Place, error: BaseException) -> Iterator[Row]:
+    yield from place.ended()
+    if _was_up(place):
+        try:
+            yield from _faults(place, place.history(), error)
+        except _UNREADABLE as trouble:
+            yield "record", f"cannot be read: {in_words(trouble)}"
+    yield "run", f"{_relative(place.path)} ({_files(place)})"
+
+
+def _was_up(place: Place) -> bool:
+    return place.environment is not None or (place.path / "environment.json").exists()
+
+
+def _faults(place: Place, history: History, error: BaseException) -> Iterator[Row]:
+    causes = set(map(id, behind(error)))
     on = [
         injection.name
         for injection in place.injections
-        if injection.in_place or id(injection.left_by) in behind
+        if injection.in_place or id(injection.left_by) in causes
     ]
-    for line in fault_lines(place.history(), in_place=on, proxy_tells=place.proxy_tells):
+    told = fault_lines(history, in_place=on, proxy_tells=place.proxy_tells)
+    for injection in place.injections:
+        if not injection.entered:
+            said = fault_said(injection.fault.type, injection.fault.settings())
+            told.append(f"never put on: {said} (write `async with env.inject(...):`)")
+    for line in told or ["none was injected"]:
         yield "fault", line
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, what it came from, and what it holds."""
-    pending, met = [error], set()
-    while pending:
-        one = pending.pop()
-        if one is None or id(one) in met:
-            continue
-        met.add(id(one))
-        yield one
-        pending += [one.__cause__, one.__context__]
-        if isinstance(one, BaseExceptionGroup):
-            pending += one.exceptions
+def _files(place: Place) -> str:
+    names = ["history.jsonl"]
+    if _was_up(place):
+        names.append("environment.json")
+    logs = _logs(place)
+    names += [name for name, text in logs.items() if text]
+    empty = [name for name, text in logs.items() if not text]
+    nothing = f"; {' and '.join(empty)} empty" if empty else ""
+    return ", ".join(names) + nothing
+
+
+def _logs(place: Place) -> dict[str, str]:
+    try:
+        return place.logs()
+    except _UNREADABLE as trouble:
+        return {"logs": f"(cannot be read: {in_words(trouble)})"}
+
+
+def _pictures(place: Place) -> Iterator[tuple[str, str]]:
+    """Sections: the timeline, and the end of each log that says anything."""
+    width = max(_LEAST_WIDTH, shutil.get_terminal_size((_LEAST_WIDTH, 24)).columns)
+    try:
+        history = place.history()
+        effects = _effects(place)
+    except _UNREADABLE as trouble:
+        yield "harness timeline", f"(cannot be drawn: {in_words(trouble)})"
+    else:
+        # That a proxy was made is no story.
+        if any(op.f not in ("enabled", "started") for op in history.ops):
+            yield "harness timeline", timeline(history, effects=effects, width=width)
+    for name, text in _logs(place).items():
+        lines = text.splitlines()
+        part = f", last {_LOG_LINES} of {len(lines)} lines" if len(lines) > _LOG_LINES else ""
+        if lines:
+            yield f"harness {name}{part}", "\n".join(lines[-_LOG_LINES:])
 
 
 def _effects(place: Place) -> list[Effect]:
@@ -117,12 +177,42 @@ def _relative(path: Path) -> str:
 
 
 def repeat_command(item: pytest.Item) -> str:
-    """What carries this test out again: with its seed, and what else the command line gave."""
-    command = ["pytest", item.nodeid, "--harness-seed", str(item.config.stash[SETTINGS].seed)]
-    for name in ("harness_daemon", "harness_proxy", "harness_isolation"):
-        if given := item.config.getoption(name):
-            command += ["--" + name.replace("_", "-"), given]
+    """
+    What carries this test out again, from where pytest was started: with its seed, and what
+    else the command line and the environment gave.
+    """
+    settings = item.config.stash[SETTINGS]
+    given = {**settings.given, "harness_seed": str(settings.seed)}
     run = item.stash.get(RUN, None)
     if run is not None:
-        command += ["--harness-only-run", str(run.number)]
+        given["harness_only_run"] = str(run.number)
+    file, colons, names = own_id(item).partition("::")
+    there = os.path.relpath(item.config.rootpath / file, item.config.invocation_params.dir)
+    command = ["pytest", f"{there}{colons}{names}"]
+    for name in ("harness_seed", "harness_daemon", "harness_proxy", "harness_isolation"):
+        if name in given:
+            command += [_flag(name), given[name]]
+    if settings.strict and "harness_strict" in given:
+        command.append(_flag("harness_strict"))
+    if "harness_only_run" in given:
+        command += [_flag("harness_only_run"), given["harness_only_run"]]
     return shlex.join(command)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def tell_properties(item: pytest.Item) -> None:
+    """Tell JUnit and other reports of a test's environment, or of the one it did not get."""
+    place = item.stash[PLACE]
+    told = {
+        "harness_seed": str(place.wish.seed),
+        "harness_run": str(place.path),
+        "harness_isolation": place.wish.isolation,
+    }
+    if place.environment is not None:
+        there = [name for name, why in place.environment.abilities.items() if why is None]
+        told["harness_abilities"] = " ".join(there)
+    others = [(name, value) for name, value in item.user_properties if name not in told]
+    item.user_properties[:] = [*others, *told.items()]

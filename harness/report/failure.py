@@ -1,28 +1,101 @@
 """
-Why a test failed, in a few lines: which fault was in place and what it touched.
+Why a test failed, in a few lines: what was expected, what was seen, which fault was in place
+and what it touched.
 
-Pure: a history in, lines out. What the proxy told is in the history too, so a fault
-that touched nothing is seen to have touched nothing.
+Pure: an error or a history in, lines out. What the proxy told is in the history too, so a
+fault that touched nothing is seen to have touched nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import ast
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from textwrap import dedent
 
+from harness.errors import HarnessError
 from harness.history import History, Op
 
-__all__ = ["fault_lines", "last_words"]
+__all__ = ["account", "fault_lines", "fault_said", "in_words", "last_words"]
 
 _TOUCHES = ("delayed", "dropped", "cut", "reset")
 _STREAMS = {"upstream": "requests", "downstream": "replies"}
+_ROOM = 200
+_LEAVES = 3
+
+
+def account(error: BaseException, *, statement: str = "") -> list[tuple[str, str]]:
+    """
+    What the failing statement of a test expected, and what it met instead: rows of a label
+    ("failed", "expected", "doing", "seen") and a text.
+
+    Args:
+        error: What it raised.
+        statement: Its source; "" where nobody knows it.
+    """
+    wanted = _asserted(statement)
+    rows: list[tuple[str, str]] = []
+    if not isinstance(error, AssertionError):
+        rows += [("doing", _line(statement))] if statement else []
+        return [*rows, ("seen", in_words(error))]
+    message, seen = _explained(str(error))
+    if message and (seen or wanted):
+        rows.append(("failed", message))
+    if statement:
+        rows.append(("expected", wanted) if wanted else ("doing", _line(statement)))
+    # Where pytest did not rewrite the assertion, it tells no values.
+    return [*rows, ("seen", seen or (not wanted and message) or "it does not hold")]
+
+
+def _asserted(statement: str) -> str:
+    """What an `assert` asserts, without its message; "" for all else."""
+    try:
+        tree = ast.parse(dedent(statement)).body
+    except SyntaxError:
+        # The head of a compound statement, for instance.
+        return ""
+    if not tree or not isinstance(tree[0], ast.Assert):
+        return ""
+    return _line(ast.get_source_segment(dedent(statement), tree[0].test) or "")
+
+
+def _explained(text: str) -> tuple[str, str]:
+    """The message and the first line of what pytest adds to it, which has the values."""
+    message, found, explanation = f"\n{text}".partition("\nassert ")
+    return _line(message), _line(explanation.split("\n", 1)[0]) if found else ""
+
+
+def _line(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= _ROOM else f"{flat[: _ROOM - 1]}…"
+
+
+def in_words(error: BaseException) -> str:
+    """An error in a line; of a group, also those that it holds."""
+    if isinstance(error, BaseExceptionGroup):
+        told = Counter(in_words(leaf) for leaf in _leaves(error))
+        parts = [f"{n} x {text}" if n > 1 else text for text, n in told.items()]
+        more = [f"{len(parts) - _LEAVES} more"] if len(parts) > _LEAVES else []
+        return f"{type(error).__name__}: {'; '.join(parts[:_LEAVES] + more)}"
+    text = error.headline if isinstance(error, HarnessError) else str(error)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return _line(f"{type(error).__name__}: {first}" if first else type(error).__name__)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        yield error
+        return
+    for one in error.exceptions:
+        yield from _leaves(one)
 
 
 @dataclass(kw_only=True)
 class _Harm:
     name: str
     type: str
-    settings: dict[str, object]
+    settings: Mapping[str, object]
     on_ns: int | None = None
     off_ns: int | None = None
     trouble: str | None = None
@@ -41,15 +114,16 @@ def fault_lines(
         in_place: Names of the injections that were on when the failure came.
         proxy_tells: Whether this proxy tells what it did to which connection.
     """
-    harms = _harms(history)
-    if not harms:
-        return ["none was injected"]
     lines = []
-    for harm in sorted(harms, key=lambda harm: harm.name not in in_place):
-        state = "in place" if harm.name in in_place else "lifted before"
+    for harm in sorted(_harms(history), key=lambda harm: harm.name not in in_place):
+        told = fault_said(harm.type, harm.settings)
         if harm.on_ns is None:
-            state = f"not put on, {harm.trouble}" if harm.trouble else "never put on"
-        lines.append(f"{state}: {_said(harm)} ({_evidence(harm, proxy_tells=proxy_tells)})")
+            why = f" ({harm.trouble.removeprefix('not injected: ')})" if harm.trouble else ""
+            lines.append(f"not put on: {told}{why}")
+            continue
+        still = harm.off_ns is None or harm.name in in_place
+        state = "in place" if still else "lifted before"
+        lines.append(f"{state}: {told} ({_evidence(harm, proxy_tells=proxy_tells)})")
     return lines
 
 
@@ -107,21 +181,17 @@ def _overlap(harm: _Harm, begun: Op, ended: Op | None) -> bool:
     return begins_in_time and (ended is None or ended.time_ns >= harm.on_ns)
 
 
-def _said(harm: _Harm) -> str:
-    """The fault and what is set, for instance "latency on replies, latency_ms 200"."""
-    return ", ".join([f"{harm.type}{_where(harm)}", *_set(harm)])
-
-
-def _where(harm: _Harm) -> str:
-    stream = harm.settings.get("stream")
-    return f" on {_STREAMS[str(stream)]}" if stream in _STREAMS else ""
-
-
-def _set(harm: _Harm) -> Iterator[str]:
+def fault_said(type: str, settings: Mapping[str, object]) -> str:
+    """A fault and what is set, for instance "latency on replies, latency_ms 200"."""
+    stream = settings.get("stream")
+    where = f" on {_STREAMS[str(stream)]}" if stream in _STREAMS else ""
     usual = {"toxicity": 1, "jitter_ms": 0}
-    for name, value in harm.settings.items():
-        if name != "stream" and usual.get(name) != value:
-            yield f"{name} {value}"
+    told = [
+        f"{name} {value}"
+        for name, value in settings.items()
+        if name != "stream" and usual.get(name) != value
+    ]
+    return ", ".join([f"{type}{where}", *told])
 
 
 def _evidence(harm: _Harm, *, proxy_tells: bool) -> str:

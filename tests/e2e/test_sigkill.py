@@ -10,10 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from harness.clock import now
 from harness.environment.reaper import carriers
+from tests.integration.foreign import KINDS, foreign_server
+from tests.integration.refdaemon_process import started
 
 MOMENTS = 20
+ATTACHED_MOMENTS = 5
 WITHIN_S = 1.0
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,3 +76,54 @@ def test_nothing_survives_sigkill(tmp_path: Path) -> None:
     assert left == {}, f"seed {seed}"
     # Some of the moments met it starting up, some at work; else the test tests little.
     assert 0 < ready < MOMENTS
+
+
+def end_attached(number: signal.Signals, line: str, after_s: float, *addresses: str) -> None:
+    """Start a harness that is attached, end it so long after it said that line."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.e2e.attached_victim", *addresses],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as victim:
+        assert victim.stdout is not None
+        while victim.stdout.readline() != f"{line}\n":
+            assert victim.poll() is None
+        try:
+            # The wait is the moment: the victim never ends by itself.
+            victim.wait(after_s)
+        except subprocess.TimeoutExpired:
+            victim.send_signal(number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_somebody_elses_server_is_as_it_was(
+    kind: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    """
+    At moments of the start and of steady traffic: a second later our proxies are gone, all
+    else is there.
+    """
+    chance = random.Random()
+    seed = chance.randrange(1_000_000)
+    chance.seed(seed)
+    # Somebody else's daemon and server are there already: it takes some 30 ms to begin.
+    moments = [("begun", chance.uniform(0, 0.04)) for _ in range(ATTACHED_MOMENTS)]
+    moments += [("at work", chance.uniform(0, 0.2)) for _ in range(ATTACHED_MOMENTS)]
+    left = {}
+    with foreign_server(kind) as foreign:
+        before = foreign.state()
+        async with started(tmp_path, token=None) as daemon:
+            for line, moment in moments:
+                end_attached(number, line, moment, daemon.url, foreign.url)
+                deadline = now() + WITHIN_S
+                while (found := foreign.state()) != before and now() < deadline:
+                    os.sched_yield()
+                if found != before:
+                    left[f"{line}, {moment:.3f} s"] = found
+            runs = daemon.process.returncode is None
+
+    assert left == {}, f"seed {seed}"
+    assert runs

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -12,35 +16,122 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BOUND_S = 280
 
+# What the plugin's users need not have.
+OURS_ALONE = {
+    *("anyio", "docker", "hypothesis", "requests", "testcontainers", "toxiproxy-python"),
+    *("pytest-randomly", "pytest-timeout", "pytest-xdist"),
+}
 
-def run(*command: str | Path, cwd: Path) -> str:
-    """A command's output; the test fails with it where the command does."""
+pytestmark = pytest.mark.timeout(300)
+
+
+def run(*command: str | Path, cwd: Path, code: int = 0) -> str:
+    """A command's output; the test fails with it where it ends otherwise."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
+        env={name: value for name, value in os.environ.items() if "PYTEST" not in name},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         timeout=BOUND_S,
         check=False,
     )
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == code, done.stdout
     return done.stdout
 
 
-@pytest.mark.timeout(300)
-def test_the_wheel_runs_the_demo_in_a_clean_environment(tmp_path: Path) -> None:
-    """A plain install brings all that the local backend needs, and nothing of Docker."""
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", tmp_path, cwd=ROOT)
-    (wheel,) = tmp_path.glob("ws_harness-*.whl")
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = tmp_path / "venv/bin/python"
-    constraints = ROOT / "constraints.txt"
+class Installed:
+    """A clean environment with the wheel in it."""
 
-    run(python, "-m", "pip", "install", "-q", "-c", constraints, wheel, cwd=tmp_path)
-    told = run(tmp_path / "venv/bin/harness", "demo", cwd=tmp_path)
-    listed = run(python, "-m", "pip", "list", cwd=tmp_path)
+    def __init__(self, folder: Path, wheel: Path, *, extra: str = "") -> None:
+        self.programs = folder / "venv/bin"
+        venv.create(folder / "venv", with_pip=True)
+        constraints = ROOT / "constraints.txt"
+        what = f"{wheel}{extra}"
+        run(*self._pip, "install", "-q", "-c", constraints, what, cwd=folder)
+
+    @property
+    def _pip(self) -> tuple[str | Path, ...]:
+        return self.programs / "python", "-m", "pip", "--disable-pip-version-check"
+
+    def packages(self) -> set[str]:
+        """The names of what is installed."""
+        listed = run(*self._pip, "list", "--format", "json", cwd=self.programs)
+        return {package["name"].lower() for package in json.loads(listed)}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built once."""
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", folder, cwd=ROOT)
+    (built,) = folder.glob("ws_harness-*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def testing(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """What `pip install 'ws-harness[test]'` makes."""
+    return Installed(tmp_path_factory.mktemp("testing"), wheel, extra="[test]")
+
+
+@pytest.fixture
+def echo(tmp_path: Path) -> Path:
+    """The stranger's project, as it was checked in."""
+    ignored = shutil.ignore_patterns("runs", "__pycache__", ".pytest_cache")
+    return Path(shutil.copytree(ROOT / "examples/echo", tmp_path / "echo", ignore=ignored))
+
+
+def test_a_plain_install_runs_the_demo(wheel: Path, tmp_path: Path) -> None:
+    """It brings all that the local backend needs, and nothing of Docker or pytest."""
+    plain = Installed(tmp_path, wheel)
+
+    told = run(plain.programs / "harness", "demo", cwd=tmp_path)
 
     assert "valid: 6 of 6 steps" in told
-    assert "docker" not in listed
     assert (tmp_path / "runs/latest/results.json").exists()
+    assert plain.packages() & {*OURS_ALONE, "pytest"} == set()
+
+
+def test_a_strangers_project_passes(testing: Installed, echo: Path) -> None:
+    """Its five tests, by its own pytest, with no package that it did not ask for."""
+    told = run(testing.programs / "pytest", cwd=echo)
+
+    assert "harness: daemon command, backend local, proxy embedded" in told
+    assert "5 passed" in told
+    assert testing.packages() & OURS_ALONE == set()
+
+
+def test_a_strangers_failure_tells_what_happened(testing: Installed, echo: Path) -> None:
+    """The sentence, the fault with what it touched, how to repeat it, the timeline."""
+    test = echo / "test_echo.py"
+    hopeful = test.read_text().replace("elapsed_ms >= 100", "elapsed_ms >= 200")
+    assert hopeful != test.read_text()
+    test.write_text(hopeful)
+
+    told = run(testing.programs / "pytest", "-k", "late", cwd=echo, code=1)
+
+    sentence, _, timeline = told.partition("harness timeline")
+    for said in (
+        r"^expected +reply\.elapsed_ms >= 200$",
+        r"^fault +.*latency on replies, latency_ms 100 \(delayed 1 x, 4 bytes; 1 call exposed\)$",
+        r"^run +runs/test_a_late_reply_is_a_reply/",
+        r"^again +pytest test_echo\.py::test_a_late_reply_is_a_reply --harness-seed \d+$",
+    ):
+        assert re.search(said, sentence, re.MULTILINE), sentence
+    for seen in ("latency-1 in place", "call hi", "delayed 4 by", "lifted"):
+        assert seen in timeline
+
+
+def test_a_strangers_daemon_comes_up_by_hand(testing: Installed, echo: Path) -> None:
+    """`harness up` in that folder takes its table."""
+    with subprocess.Popen(
+        [testing.programs / "harness", "up"], cwd=echo, stdout=subprocess.PIPE, text=True
+    ) as up:
+        assert up.stdout is not None
+        said = [up.stdout.readline() for _ in range(4)]
+        up.terminate()
+        assert up.wait(BOUND_S) == 0
+
+    assert "command, started here" in said[3]

@@ -22,7 +22,7 @@ NAME = "daemon.example"
 
 @dataclass(frozen=True)
 class Certificate:
-    """A self-signed certificate for `NAME` and localhost, in PEM form."""
+    """A self-signed certificate for `NAME`, localhost and 127.0.0.1, in PEM form."""
 
     file: Path
     key: Path
@@ -44,7 +44,7 @@ def self_signed(folder: Path) -> Certificate:
     command = [
         *("openssl", "req", "-x509", "-nodes", "-days", "2", "-subj", f"/CN={NAME}"),
         *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
-        *("-addext", f"subjectAltName=DNS:{NAME},DNS:localhost"),
+        *("-addext", f"subjectAltName=DNS:{NAME},DNS:localhost,IP:127.0.0.1"),
         *("-addext", "keyUsage=critical,digitalSignature,keyCertSign"),
         *("-keyout", str(made.key), "-out", str(made.file)),
     ]

@@ -1,0 +1,40 @@
+"""The examples, held against faults that do nothing: a test that still passes proves nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BOUND_S = 50
+
+INERT = """
+from tests import sabotage
+
+sabotage.sabotage("inert:all")
+"""
+
+
+def test_no_test_of_the_echo_example_passes_without_its_fault(tmp_path: Path) -> None:
+    """Toxics that do nothing fail all that put one on; a kill is no toxic."""
+    echo = shutil.copytree(
+        ROOT / "examples/echo", tmp_path / "echo", ignore=shutil.ignore_patterns("runs", "__*")
+    )
+    (echo / "conftest.py").write_text(INERT)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-rA", "-p", "no:randomly", "--harness-strict"],
+        cwd=echo,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=BOUND_S,
+        check=False,
+    )
+
+    assert "PASSED test_echo.py::test_a_killed_server_comes_back\n" in done.stdout
+    assert " 1 passed" in done.stdout
+    assert done.stdout.count("\nPASSED ") == 1

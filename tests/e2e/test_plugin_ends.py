@@ -1,0 +1,265 @@
+"""A session of pytest that ends at any moment, in any way: a second later nothing is left."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.clock import now
+from tests.integration.inner import Outcome, begun, carried_out, still_there, written
+
+MOMENTS = 5
+WITHIN_S = 1.0
+BOUND_S = 20
+
+_LEVELS = {
+    "conftest.py": """
+    import os
+    import sys
+
+    def pytest_runtest_logreport(report):
+        # To whoever waits outside: the first test is over, all is up.
+        if report.when == "teardown":
+            print("carried out", report.nodeid, file=sys.__stderr__, flush=True)
+    """,
+    "test_it.py": """
+    import pytest
+    from harness.faults.latency import Latency
+    from harness.faults.pause import Pause
+
+    async def use(env, fault):
+        async with env.client() as client:
+            async with env.inject(fault):
+                pass
+            await client.call("echo", {"text": "hi"})
+
+    @pytest.fixture
+    def harness_isolation(level):
+        return level
+
+    @pytest.mark.parametrize("n", range(60))
+    @pytest.mark.parametrize("level", ["environment", "daemon", "proxy"])
+    async def test_it(harness_environment, level, n):
+        await use(harness_environment, Latency(latency_ms=5))
+        if level != "proxy":
+            await use(harness_environment, Pause())
+    """,
+}
+# One level after the other, so that every moment may meet each.
+_ORDER = """
+    def pytest_collection_modifyitems(items):
+        items.sort(key=lambda item: item.callspec.params["n"])
+"""
+
+
+def left(folder: Path) -> list[str]:
+    """What is still there after the time that is given for it."""
+    deadline = now() + WITHIN_S
+    while (there := still_there(folder)) and now() < deadline:
+        os.sched_yield()
+    return there
+
+
+def ended(
+    folder: Path, moment_s: float, *signals: signal.Signals, options: tuple[str, ...] = ()
+) -> tuple[int, str]:
+    """Run the suite, send signals so long after it is at work: its exit code and its words."""
+    written(folder, {**_LEVELS, "conftest.py": _LEVELS["conftest.py"] + _ORDER})
+    with begun(folder, "-s", *options) as process:
+        assert process.stdout is not None
+        while "carried out" not in (line := process.stdout.readline()):
+            assert line, "it ended before it began"
+        for number in signals:
+            try:
+                # The wait is the moment.
+                process.wait(moment_s)
+            except subprocess.TimeoutExpired:
+                process.send_signal(number)
+        text, _ = process.communicate(timeout=BOUND_S)
+        return process.returncode, text
+
+
+@pytest.fixture
+def moment_s(request: pytest.FixtureRequest) -> float:
+    """A random moment; its seed is in the test's name where it fails."""
+    chance = random.Random()
+    return chance.uniform(0, 1.0)
+
+
+@pytest.mark.parametrize("n", range(MOMENTS))
+def test_nothing_survives_sigkill(tmp_path: Path, moment_s: float, n: int) -> None:
+    """Killed without a word, among environments of all three levels."""
+    code, _ = ended(tmp_path, moment_s, signal.SIGKILL)
+
+    assert code == -signal.SIGKILL
+    assert left(tmp_path) == [], f"after {moment_s:.3f} s"
+
+
+@pytest.mark.parametrize("n", range(MOMENTS))
+def test_nothing_survives_ctrl_c(tmp_path: Path, moment_s: float, n: int) -> None:
+    """pytest says that it was interrupted, and has put everything away when it ends."""
+    code, text = ended(tmp_path, moment_s, signal.SIGINT)
+
+    assert still_there(tmp_path) == [], f"after {moment_s:.3f} s"
+    assert code == pytest.ExitCode.INTERRUPTED, text
+    assert "KeyboardInterrupt" in text
+
+
+@pytest.mark.parametrize("n", range(MOMENTS))
+def test_nothing_survives_sigterm(tmp_path: Path, moment_s: float, n: int) -> None:
+    """It is taken as Ctrl-C, and told so."""
+    code, text = ended(tmp_path, moment_s, signal.SIGTERM)
+
+    assert still_there(tmp_path) == [], f"after {moment_s:.3f} s"
+    assert code == pytest.ExitCode.INTERRUPTED, text
+    assert "harness: SIGTERM, taken as Ctrl-C" in text
+
+
+@pytest.mark.parametrize("n", range(MOMENTS))
+def test_nothing_survives_a_second_ctrl_c(tmp_path: Path, moment_s: float, n: int) -> None:
+    """Who does not wait for the clean-up ends pytest; others clean up."""
+    ended(tmp_path, moment_s / 4, signal.SIGINT, signal.SIGINT)
+
+    assert left(tmp_path) == [], f"after {moment_s / 4:.3f} s, twice"
+
+
+def test_sigterm_is_told_although_output_is_captured(tmp_path: Path) -> None:
+    """Also where pytest keeps what tests print."""
+    written(tmp_path, _TERMINATED)
+    with begun(tmp_path) as process:
+        text, _ = process.communicate(timeout=BOUND_S)
+
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, text
+    assert "harness: SIGTERM, taken as Ctrl-C" in text
+    assert left(tmp_path) == []
+
+
+_TERMINATED = {
+    "test_it.py": """
+    import asyncio
+    import os
+    import signal
+
+    async def test_it(harness_environment):
+        print("something")
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(60)
+    """
+}
+
+_SLOW = {
+    "conftest.py": """
+    import pytest
+    from harness.daemons.command import Command
+    from harness.daemons.reference import Reference
+    from harness.dialects.plain import Plain
+
+    MUTE = Command(template=("sh", "-c", "exec sleep 60", "{port}"), dialect=Plain(),
+                   start_timeout_s=60)
+
+    @pytest.fixture
+    def harness_daemon(request):
+        return MUTE if "mute" in request.node.name else Reference()
+    """,
+    "test_it.py": """
+    import asyncio
+    import pytest
+
+    levels = pytest.mark.parametrize("harness_isolation", ["proxy", "daemon", "environment"])
+
+    def test_1_up(harness_environment):
+        pass
+
+    @pytest.mark.timeout(0.5, method="{method}")
+    @levels
+    async def test_2_hangs(harness_environment, harness_isolation):
+        async with harness_environment.client():
+            await asyncio.Event().wait()
+
+    @pytest.mark.timeout(0.5, method="{method}")
+    @levels
+    def test_3_hangs_on_our_loop(harness_environment, harness_isolation):
+        harness_environment.run(asyncio.Event().wait())
+
+    @pytest.mark.timeout(0.5, method="{method}")
+    @levels
+    def test_4_mute(harness_environment, harness_isolation):
+        pass
+
+    @levels
+    async def test_5_after(harness_environment, harness_isolation):
+        async with harness_environment.client() as client:
+            assert (await client.call("echo", {{"text": "hi"}})).text == "hi"
+    """,
+}
+
+
+def timed_out(folder: Path, method: str, *options: str) -> Outcome:
+    """Run tests that take too long."""
+    files = {**_SLOW, "test_it.py": _SLOW["test_it.py"].format(method=method)}
+    # A client that was cut off by the limit is told of by a warning, too.
+    return carried_out(folder, files, "-W", "default", *options)
+
+
+def test_a_time_limit_by_signal_ends_one_test(tmp_path: Path) -> None:
+    """In the test, on our loop and in the set-up, on each level; those after it pass."""
+    outcome = timed_out(tmp_path, "signal")
+
+    ends = outcome.ends()
+    hung = {name: end for name, end in ends.items() if name[5] in "234"}
+    assert len(hung) == 9
+    for name, end in hung.items():
+        assert end == (["error"] if "mute" in name else ["failed"]), outcome.text
+        assert "Timeout (>0.5s)" in outcome.complaint(name)
+    assert {name for name, end in ends.items() if end == ["passed"]} == {
+        "test_1_up",
+        *(f"test_5_after[{level}]" for level in ("proxy", "daemon", "environment")),
+    }
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("level", ["proxy", "daemon", "environment"])
+@pytest.mark.parametrize("test", ["test_2", "test_4"])
+def test_a_time_limit_by_thread_leaves_nothing(tmp_path: Path, test: str, level: str) -> None:
+    """It ends pytest on the spot; others clean up."""
+    outcome = timed_out(tmp_path, "thread", "-k", f"test_1 or ({test} and {level})")
+
+    assert "Timeout" in outcome.text
+    assert "passed" not in outcome.text.splitlines()[-1]
+    assert left(tmp_path) == []
+
+
+def test_a_worker_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
+    """A test kills its own process; xdist goes on with another one."""
+    files = {
+        "test_it.py": """
+    import os
+    import signal
+    import pytest
+
+    @pytest.mark.parametrize("level", ["proxy", "daemon", "environment"])
+    async def test_dies(harness_environment, level):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @pytest.mark.parametrize("level", ["proxy", "daemon", "environment"])
+    @pytest.mark.parametrize("n", range(3))
+    async def test_lives(harness_environment, level, n):
+        pass
+
+    @pytest.fixture
+    def harness_isolation(level):
+        return level
+    """
+    }
+    outcome = carried_out(tmp_path, files, "-n", "2", "--max-worker-restart", "3")
+
+    assert left(tmp_path) == []
+    ends = outcome.ends()
+    lived = [end for name, end in ends.items() if name.startswith("test_lives")]
+    assert lived == [["passed"]] * 9, outcome.text
+    assert outcome.text.count("crashed while running") >= 3

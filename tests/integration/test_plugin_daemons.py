@@ -1,0 +1,360 @@
+"""Daemons and proxy servers that end in the middle of a test, or were never any good."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.proxy.ports import Reservation
+from tests.integration.inner import Outcome, carried_out, traced
+
+_CALM = ("-W", "default")
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """Tests whose daemon or proxy server ends meanwhile, each with one after it."""
+    files = {
+        "daemon.py": """
+    import asyncio
+    import sys
+    from websockets.asyncio.server import serve
+
+    async def behave(connection):
+        async for message in connection:
+            if message == "exit":
+                print("the last word", file=sys.stderr, flush=True)
+                over.set()
+            else:
+                await connection.send(message)
+
+    async def main():
+        global over
+        over = asyncio.Event()
+        async with serve(behave, "127.0.0.1", int(sys.argv[1])):
+            await over.wait()
+            # At once: no orderly end.
+            import os
+            os._exit(3)
+
+    asyncio.run(main())
+    """,
+        "conftest.py": """
+    import pytest
+    from harness.daemons.command import Command
+    from harness.dialects.plain import Plain
+
+    @pytest.fixture(scope="session")
+    def harness_daemon():
+        return Command(template=("{python}", "daemon.py", "{port}"), dialect=Plain())
+
+    @pytest.fixture(autouse=True)
+    def where(harness_environment, tell):
+        tell(daemon=harness_environment.daemon_url, server=harness_environment.control.url)
+    """,
+        "test_it.py": """
+    import os
+    import signal
+    import pytest
+    from harness.errors import CallUnknown
+
+    async def make_it_exit(env):
+        async with env.client() as client:
+            with pytest.raises(CallUnknown):
+                await client.call("exit")
+        assert await env.stack.site.program.ended(within_s=5)
+
+    async def answers(env):
+        async with env.client() as client:
+            assert (await client.call("hi")).text == "hi"
+
+    async def test_1_exits(harness_environment):
+        await make_it_exit(harness_environment)
+
+    async def test_1_after(harness_environment):
+        await answers(harness_environment)
+
+    @pytest.mark.harness_isolation("daemon")
+    async def test_2_own_exits(harness_environment):
+        await make_it_exit(harness_environment)
+
+    async def test_2_after(harness_environment):
+        await answers(harness_environment)
+
+    async def test_3_exits_and_test_fails(harness_environment):
+        await make_it_exit(harness_environment)
+        assert not "its own reason"
+
+    async def test_3_after(harness_environment):
+        await answers(harness_environment)
+
+    async def kill_proxy(env):
+        # Its end is not waited for: the tear-down may meet it dying.
+        os.kill((await env.control.about()).pid, signal.SIGKILL)
+
+    async def end_of_proxy(env):
+        assert await env.stack.server.program.ended(within_s=5)
+
+    async def test_4_proxy_killed(harness_environment):
+        await kill_proxy(harness_environment)
+
+    async def test_4_after(harness_environment):
+        await answers(harness_environment)
+
+    @pytest.mark.harness_isolation("environment")
+    async def test_5_own_proxy_killed(harness_environment):
+        await kill_proxy(harness_environment)
+
+    async def test_6_proxy_killed_and_test_fails(harness_environment):
+        await kill_proxy(harness_environment)
+        await end_of_proxy(harness_environment)
+        assert not "its own reason"
+
+    async def test_6_after(harness_environment):
+        await answers(harness_environment)
+
+    def test_7_server_killed(harness_toxiproxy, harness_run):
+        from harness.proxy.control import Control
+        pid = harness_run(Control(f"http://{harness_toxiproxy}").about()).pid
+        os.kill(pid, signal.SIGKILL)
+        # It is left unreaped: for whoever started it.
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+    async def test_8_proxy_removed(harness_environment):
+        # It harms nobody: everybody has a proxy of their own.
+        await harness_environment.control.delete(harness_environment.name)
+    """,
+    }
+    return carried_out(tmp_path_factory.mktemp("ended"), files, *_CALM)
+
+
+@pytest.mark.parametrize("test", ["test_1_exits", "test_2_own_exits"])
+def test_a_daemon_that_exits_is_told(ended: Outcome, test: str) -> None:
+    """The error says how it ended and shows what it wrote last, without a traceback of ours."""
+    assert ended.ends()[test] == ["error"]
+    told = ended.complaint(test)
+    assert "the daemon exited with 3 in the middle of the test, unasked" in told
+    assert not traced(told)
+    assert "the last word" in (ended.run_directory(test) / "daemon.log").read_text()
+    section = ended.text.split(f"ERROR at teardown of {test}")[1].split("ERROR at teardown")[0]
+    assert "the last word" in section
+
+
+def test_a_failing_test_tells_how_its_daemon_ended(ended: Outcome) -> None:
+    """The end of the daemon stands in the one report there is."""
+    test = "test_3_exits_and_test_fails"
+    assert ended.ends()[test] == ["failed"]
+    section = ended.text.split(f"_ {test} _")[1]
+    assert re.search("^daemon +exited with 3 in the middle of the test", section, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "test", ["test_4_proxy_killed", "test_5_own_proxy_killed", "test_7_server_killed"]
+)
+def test_a_proxy_server_that_was_killed_is_told(ended: Outcome, test: str) -> None:
+    """One error, and none of the many that come of it."""
+    assert ended.ends()[test] == ["error"]
+    told = ended.complaint(test)
+    assert "killed by SIGKILL in the middle of the test, unasked" in told
+    assert not traced(told)
+    assert "while putting away" not in told
+
+
+def test_a_failing_test_tells_how_its_proxy_ended(ended: Outcome) -> None:
+    """The end of the proxy stands in the one report there is."""
+    test = "test_6_proxy_killed_and_test_fails"
+    assert ended.ends()[test] == ["failed"]
+    section = ended.text.split(f"_ {test} _")[1]
+    assert re.search("^proxy +killed by SIGKILL in the middle of the test", section, re.MULTILINE)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_the_next_test_has_another_daemon(ended: Outcome, number: int) -> None:
+    """It passes."""
+    assert ended.ends()[f"test_{number}_after"] == ["passed"]
+
+
+@pytest.mark.parametrize("number", [4, 6])
+def test_the_next_test_has_another_proxy_server(ended: Outcome, number: int) -> None:
+    """It passes, on a server at another address."""
+    ends, server = ended.ends(), ended.told("server")
+    (killed,) = [name for name in ends if name.startswith(f"test_{number}_proxy")]
+
+    assert ends[f"test_{number}_after"] == ["passed"]
+    assert server[f"test_{number}_after"] != server[killed]
+
+
+def test_a_test_may_remove_its_proxy(ended: Outcome) -> None:
+    """Nothing is left by that."""
+    assert ended.ends()["test_8_proxy_removed"] == ["passed"]
+
+
+_BAD = """
+    import socket
+    import pytest
+    from harness.daemons.command import Command
+    from harness.daemons.reference import Reference
+    from harness.daemons.running import Running
+    from harness.dialects.plain import Plain
+
+    def command(*template, start_timeout_s=0.3):
+        return Command(
+            template=(*template, "{port}"), dialect=Plain(), start_timeout_s=start_timeout_s
+        )
+
+    MOST = 20
+    DAEMONS = {
+        "absent": command("no-such-program"),
+        "exits": command("{python}", "-c", "import sys; print('no token'); sys.exit(4)",
+                         start_timeout_s=MOST),
+        "mute": command("sh", "-c", "exec sleep 60", "{port}"),
+        "refuses": Running.at("ws://127.0.0.1:1"),
+        "taken_first": command("{python}", "picky.py", start_timeout_s=MOST),
+        "good": Reference(),
+        "no_daemon": "ws://127.0.0.1:1",
+    }
+"""
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """One suite with every kind of daemon that is no good, and a good one between them."""
+    files = {
+        "picky.py": """
+    # The first port that it is given is somebody else's.
+    import pathlib, runpy, sys
+    if not pathlib.Path("tried").exists():
+        pathlib.Path("tried").touch()
+        sys.exit("OSError: [Errno 98] Address already in use")
+    runpy.run_path("echo.py", run_name="__main__")
+    """,
+        "echo.py": """
+    import asyncio, sys
+    from websockets.asyncio.server import serve
+    async def echo(connection):
+        async for message in connection:
+            await connection.send(message)
+    async def main():
+        async with serve(echo, "127.0.0.1", int(sys.argv[1])):
+            await asyncio.Future()
+    asyncio.run(main())
+    """,
+        "conftest.py": _BAD
+        + """
+    @pytest.fixture
+    def harness_daemon(request):
+        return DAEMONS[request.param]
+    """,
+        "test_it.py": """
+    import pytest
+
+    def of(kind):
+        return pytest.mark.parametrize("harness_daemon", [kind], indirect=True, ids=[kind])
+
+    def a_test(kind, level):
+        @of(kind)
+        @pytest.mark.harness_isolation(level)
+        def test(harness_environment):
+            pass
+        return test
+
+    for level in ("proxy", "daemon", "environment"):
+        for kind in ("absent", "exits", "mute", "taken_first"):
+            name = f"test_{kind}_{level}"
+            globals()[name] = a_test(kind, level)
+            globals()[name].__name__ = name
+            globals()[f"test_good_after_{kind}_{level}"] = a_test("good", "proxy")
+            if kind == "taken_first":
+                globals()[f"test_again_{level}"] = a_test("taken_first", level)
+    test_refuses = a_test("refuses", "proxy")
+    test_no_daemon = a_test("no_daemon", "proxy")
+
+    @of("no_daemon")
+    def test_no_daemon_unmarked(harness_environment):
+        pass
+    """,
+    }
+    return carried_out(tmp_path_factory.mktemp("bad"), files)
+
+
+@pytest.mark.parametrize("level", ["proxy", "daemon", "environment"])
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("absent", "the daemon's command cannot be started: No such file or directory"),
+        ("exits", "the daemon exited with 4 before it was ready"),
+        ("mute", 'daemon "command" did not answer hello within 0.3 s'),
+    ],
+)
+def test_a_bad_daemon_is_told_of_shortly(bad: Outcome, level: str, kind: str, said: str) -> None:
+    """What was expected and found, what to do next, and no line of our files."""
+    name = f"test_{kind}_{level}[{kind}]"
+    assert bad.ends()[name] == ["error"]
+    told = bad.complaint(name)
+    assert said in told
+    assert "next" in told
+    assert not traced(told)
+    assert len(told.splitlines()) < 40
+
+
+def test_the_last_words_of_a_daemon_that_exits_are_told(bad: Outcome) -> None:
+    """Its log's tail stands in the error."""
+    assert "no token" in bad.complaint("test_exits_proxy[exits]")
+
+
+def test_a_daemon_whose_port_was_taken_gets_another(bad: Outcome) -> None:
+    """It is no failure."""
+    assert bad.ends()["test_taken_first_proxy[taken_first]"] == ["passed"]
+
+
+def test_an_attached_address_that_refuses(bad: Outcome) -> None:
+    """It is told, as shortly."""
+    told = bad.complaint("test_refuses[refuses]")
+    assert "no session: nobody listens there" in told
+    assert "ws://127.0.0.1:1/" in told
+    assert not traced(told)
+
+
+@pytest.mark.parametrize("test", ["test_no_daemon", "test_no_daemon_unmarked"])
+def test_a_fixture_that_gives_no_daemon(bad: Outcome, test: str) -> None:
+    """The error names the fixture and what it gave."""
+    told = bad.complaint(f"{test}[no_daemon]")
+    assert "the fixture harness_daemon gives 'ws://127.0.0.1:1'" in told
+    assert not traced(told)
+
+
+def test_the_session_goes_on(bad: Outcome) -> None:
+    """After each of them the next test has a good daemon."""
+    good = {name: end for name, end in bad.ends().items() if name.startswith("test_good")}
+
+    assert len(good) == 12
+    assert set(map(tuple, good.values())) == {("passed",)}
+
+
+def test_no_traceback_where_there_is_no_room_for_runs(tmp_path: Path) -> None:
+    """A folder that cannot be made is an error like any other."""
+    files = {"test_it.py": "def test_it(harness_environment): pass"}
+    outcome = carried_out(tmp_path, files, "--harness-runs-dir", "pytest.ini/runs")
+
+    told = outcome.complaint("test_it")
+    assert "no run directory could be made" in told
+    assert not traced(told)
+    assert "INTERNALERROR" not in outcome.text
+
+
+def test_an_attached_proxy_server_that_refuses(tmp_path: Path) -> None:
+    """It is told by its address; each test tries anew."""
+    files = {"test_it.py": "def test_a(harness_environment): pass\ntest_b = test_a"}
+    free = Reservation("127.0.0.1")
+    try:
+        url = f"http://{free.address}"
+        outcome = carried_out(tmp_path, files, "--harness-proxy", url)
+    finally:
+        free.close()
+
+    for name in ("test_a", "test_b"):
+        told = outcome.complaint(name)
+        assert f"no Toxiproxy answers at {url}" in told
+        assert not traced(told)

@@ -61,8 +61,10 @@ class Household:
         self._reaper = Reaper() if self._given is None else self._given
         self._reaper.watch(self.run_id)
         if self._directory is None:
-            self._directory = Path(tempfile.mkdtemp(prefix="harness-"))
+            # Before it is there, for the same reason. The run's id makes the name nobody else's.
+            self._directory = Path(tempfile.gettempdir(), f"harness-{self.run_id}")
             self._reaper.remove(self.run_id, self._directory)
+            self._directory.mkdir(mode=0o700)
         self._directory.mkdir(parents=True, exist_ok=True)
 
     async def close(self) -> None:

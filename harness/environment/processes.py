@@ -16,14 +16,18 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Final
 
 from harness.clock import now
 from harness.environment.reaper import PROGRAM, RUN_ID, carriers
 from harness.errors import EnvironmentFailed
+from harness.history import Recorder
+from harness.proxy.ports import Reservation, reason
 
-__all__ = ["Program", "Reaper", "ending"]
+__all__ = ["Program", "Reaper", "end_program", "ending", "note_program", "reserve_port"]
 
-_POLL_S = 0.005
+_HOST: Final = "127.0.0.1"
+_POLL_S: Final = 0.005
 
 
 def ending(code: int | None) -> str:
@@ -238,6 +242,39 @@ class Program:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
+
+
+def reserve_port(port: int = 0) -> Reservation:
+    """
+    Keep a port of loopback; 0 lets the system choose.
+
+    Raises:
+        EnvironmentFailed: If somebody has it.
+    """
+    try:
+        return Reservation(_HOST, port)
+    except OSError as error:
+        raise EnvironmentFailed(
+            f"port {port} of {_HOST} cannot be had: {reason(error)}",
+            [("next", "give another port; where none is given the system chooses one")],
+        ) from None
+
+
+async def end_program(program: Program, recorder: Recorder, *, within_s: float) -> None:
+    """End a program that may have been started, and note how it ended."""
+    if not program.started:
+        return
+    early = not program.alive
+    await program.stop(within_s=within_s)
+    program.clean_log()
+    note_program(recorder, program, "ended", early=early)
+
+
+def note_program(recorder: Recorder, program: Program, what: str, **more: Any) -> None:
+    """Put on record what became of a program."""
+    how = {"how": program.state} if what == "ended" else {}
+    value = {**how, "pid": program.pid, **more}
+    recorder.record(process=program.name, type="info", f=what, value=value)
 
 
 class Reaper:

@@ -31,7 +31,17 @@ from harness.pytest_plugin.fixtures import (
 )
 from harness.pytest_plugin.header import asked_for, header
 from harness.pytest_plugin.options import add_options, read_settings
-from harness.pytest_plugin.state import ASKED, CURRENT, FAILED, PLACE, RUN, SETTINGS, TEST
+from harness.pytest_plugin.state import (
+    ASKED,
+    BROKEN,
+    CURRENT,
+    FAILED,
+    LAST_WORDS,
+    PLACE,
+    RUN,
+    SETTINGS,
+    TEST,
+)
 
 if TYPE_CHECKING:
     from harness.pytest_plugin.place import Place
@@ -114,8 +124,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     """Refuse wrong markers before the set-up, skip what cannot run here after it."""
     # A test may be carried out again; what it left here is an earlier run's.
-    if FAILED in item.stash:
-        del item.stash[FAILED]
+    item.stash[BROKEN] = item.stash[FAILED] = False
     if PLACE in item.stash:
         del item.stash[PLACE]
     marks.check(item)
@@ -157,6 +166,8 @@ def pytest_runtest_makereport(
     report = yield
     if call.excinfo is not None and call.when != "teardown":
         item.stash[FAILED] = True
+    if report.failed:
+        item.stash[BROKEN] = True
     if ours and call.excinfo is not None and report.failed:
         from harness.pytest_plugin.telling import add_sections
 
@@ -188,8 +199,12 @@ def _may_be_ours(value: object) -> bool:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print pass rates, and annotations where GitHub reads them."""
+    """Print pass rates, annotations where GitHub reads them, and why it ended early."""
     from harness.pytest_plugin.summary import annotate, pass_rates
+
+    if last_words := terminalreporter.config.stash.get(LAST_WORDS, ""):
+        terminalreporter.ensure_newline()
+        terminalreporter.write_line(last_words)
 
     pass_rates(terminalreporter)
     if os.environ.get("GITHUB_ACTIONS") == "true":

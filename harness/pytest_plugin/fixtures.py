@@ -17,7 +17,7 @@ import pytest
 
 from harness.pytest_plugin import marks
 from harness.pytest_plugin.options import Settings
-from harness.pytest_plugin.state import FAILED, PLACE, RUN, SETTINGS
+from harness.pytest_plugin.state import FAILED, LAST_WORDS, PLACE, RUN, SETTINGS
 
 if TYPE_CHECKING:
     from toxiproxy import Toxiproxy
@@ -97,10 +97,8 @@ def harness_house(pytestconfig: pytest.Config, harness_settings: Settings) -> It
     from harness.pytest_plugin.house import House
 
     def tell(line: str) -> None:
-        reporter = pytestconfig.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None:
-            reporter.ensure_newline()
-            reporter.write_line(line)
+        # Not now: whoever is interrupted may be writing to the terminal.
+        pytestconfig.stash[LAST_WORDS] = line
 
     with told():
         house = House(harness_settings.runs_dir, tell=tell)

@@ -128,7 +128,7 @@ class House:
 
     Args:
         runs: Where run directories are kept.
-        tell: Says a line to the person at the terminal.
+        tell: Keeps a line for the end of the session; called in a signal handler, too.
     """
 
     def __init__(self, runs: Path, *, tell: Callable[[str], None]) -> None:
@@ -153,10 +153,8 @@ class House:
             return
 
         def as_ctrl_c(*_: object) -> None:
-            try:
-                self._tell(_SIGTERM)
-            finally:
-                os.kill(os.getpid(), signal.SIGINT)
+            self._tell(_SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
 
         def put_back() -> None:
             if signal.getsignal(signal.SIGTERM) is as_ctrl_c:

@@ -11,7 +11,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from harness.clock import Draws
-from harness.pytest_plugin.state import REPORTS, RUN, SETTINGS, RunOf, own_id
+from harness.pytest_plugin.state import BROKEN, REPORTS, RUN, SETTINGS, RunOf, own_id
 from harness.rate import said
 
 __all__ = ["carry_out", "run_once"]
@@ -35,6 +35,7 @@ def carry_out(item: pytest.Item, nextitem: pytest.Item | None, n: int, least: fl
     draws = Draws(settings.seed, f"run|{own_id(item)}")
     kept = list(item.user_properties)
     runs: dict[int, list[pytest.TestReport]] = {}
+    how: dict[int, str] = {}
     # A time limit holds for each run, so the one for all of them must not go off.
     if hasattr(item.ihook, "pytest_timeout_cancel_timer"):
         item.ihook.pytest_timeout_cancel_timer(item=item)
@@ -46,11 +47,12 @@ def carry_out(item: pytest.Item, nextitem: pytest.Item | None, n: int, least: fl
         # Through the hook once more: whoever wraps a test wraps each run of it.
         item.ihook.pytest_runtest_protocol(item=item, nextitem=after)
         runs[number] = item.stash[REPORTS]
-        if len(runs) == 1 and _how(runs[number]) == "skipped":
+        how[number] = "failed" if item.stash.get(BROKEN, False) else _how(runs[number])
+        if len(runs) == 1 and how[number] == "skipped":
             break
         if item.session.shouldstop or item.session.shouldfail:
             break
-    for report in _joined(runs, n, least, alone=settings.only_run is not None):
+    for report in _joined(runs, how, n, least, alone=settings.only_run is not None):
         item.ihook.pytest_runtest_logreport(report=report)
 
 
@@ -66,18 +68,22 @@ def run_once(item: pytest.Item, nextitem: pytest.Item | None) -> None:
 
 
 def _how(reports: list[pytest.TestReport]) -> str:
-    """How a run ended: "failed", "skipped", "passed"; an expected failure is one."""
+    """How a run without failed reports ended; an expected failure is one."""
     skipped = [report for report in reports if report.skipped]
-    if any(report.failed for report in reports) or any(hasattr(s, "wasxfail") for s in skipped):
+    if any(hasattr(report, "wasxfail") for report in skipped):
         return "failed"
     return "skipped" if skipped else "passed"
 
 
 def _joined(
-    runs: dict[int, list[pytest.TestReport]], n: int, least: float, *, alone: bool
+    runs: dict[int, list[pytest.TestReport]],
+    how: dict[int, str],
+    n: int,
+    least: float,
+    *,
+    alone: bool,
 ) -> list[pytest.TestReport]:
     """The reports of one run stand for all, with the rate told on them."""
-    how = {number: _how(reports) for number, reports in runs.items()}
     failed = [number for number, end in how.items() if end == "failed"]
     passed = [number for number, end in how.items() if end == "passed"]
     if not failed and not passed:

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ASKED",
+    "BROKEN",
     "CURRENT",
     "FAILED",
+    "LAST_WORDS",
     "PLACE",
     "REPORTS",
     "RUN",
@@ -54,6 +56,12 @@ RUN: Final[pytest.StashKey[RunOf]] = pytest.StashKey()
 REPORTS: Final[pytest.StashKey[list[pytest.TestReport]]] = pytest.StashKey()
 """On the item: what its latest run was reported with."""
 
+BROKEN: Final[pytest.StashKey[bool]] = pytest.StashKey()
+"""On the item: something of it was reported as failed, be it a subtest."""
+
+LAST_WORDS: Final[pytest.StashKey[str]] = pytest.StashKey()
+"""On the config: what is to be said at the end of the session."""
+
 FAILED: Final[pytest.StashKey[bool]] = pytest.StashKey()
 """On the item: its set-up or the test itself ended by an error, be it an expected one."""
 
@@ -63,7 +71,7 @@ TEST: Final[ContextVar[pytest.Item | None]] = ContextVar("harness_test", default
 
 def own_id(item: pytest.Item) -> str:
     """A test's id, without the group that pytest-xdist adds to it under --dist loadgroup."""
-    grouped = getattr(item.config.option, "loadgroup", False)
-    if grouped and item.get_closest_marker("xdist_group") is not None:
-        return item.nodeid.rpartition("@")[0]
-    return item.nodeid
+    name, at, group = item.nodeid.rpartition("@")
+    grouped = at and getattr(item.config.option, "loadgroup", False)
+    # A test's parameters may have such a sign, too.
+    return name if grouped and "]" not in group else item.nodeid

@@ -175,13 +175,13 @@ _SLOW = {
     def test_1_up(harness_environment):
         pass
 
-    @pytest.mark.timeout(0.5, method="{method}")
+    @pytest.mark.timeout(0.5, method="{method}", func_only=True)
     @levels
     async def test_2_hangs(harness_environment, harness_isolation):
         async with harness_environment.client():
             await asyncio.Event().wait()
 
-    @pytest.mark.timeout(0.5, method="{method}")
+    @pytest.mark.timeout(0.5, method="{method}", func_only=True)
     @levels
     def test_3_hangs_on_our_loop(harness_environment, harness_isolation):
         harness_environment.run(asyncio.Event().wait())

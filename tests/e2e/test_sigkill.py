@@ -14,7 +14,7 @@ import pytest
 
 from harness.clock import now
 from harness.environment.reaper import carriers
-from tests.integration.foreign import KINDS, foreign_server
+from tests.integration.foreign import KINDS, Foreign, foreign_server
 from tests.integration.refdaemon_process import started
 
 MOMENTS = 20
@@ -78,11 +78,14 @@ def test_nothing_survives_sigkill(tmp_path: Path) -> None:
     assert 0 < ready < MOMENTS
 
 
-def end_attached(number: signal.Signals, line: str, after_s: float, *addresses: str) -> None:
+def end_attached(
+    number: signal.Signals, line: str, after_s: float, *addresses: str, temporary: Path
+) -> None:
     """Start a harness that is attached, end it so long after it said that line."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.e2e.attached_victim", *addresses],
         cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -97,14 +100,19 @@ def end_attached(number: signal.Signals, line: str, after_s: float, *addresses: 
             victim.send_signal(number)
 
 
+def look(foreign: Foreign, temporary: Path) -> tuple[bytes, list[str]]:
+    """What is on the server, and what lies in the folder for temporary files."""
+    return foreign.state(), [path.name for path in temporary.iterdir()]
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_somebody_elses_server_is_as_it_was(
     kind: str, number: signal.Signals, tmp_path: Path
 ) -> None:
     """
-    At moments of the start and of steady traffic: a second later our proxies are gone, all
-    else is there.
+    At moments of the start and of steady traffic: a second later our proxies and temporary
+    files are gone, all else is there.
     """
     chance = random.Random()
     seed = chance.randrange(1_000_000)
@@ -113,13 +121,16 @@ async def test_somebody_elses_server_is_as_it_was(
     moments = [("begun", chance.uniform(0, 0.04)) for _ in range(ATTACHED_MOMENTS)]
     moments += [("at work", chance.uniform(0, 0.2)) for _ in range(ATTACHED_MOMENTS)]
     left = {}
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
     with foreign_server(kind) as foreign:
-        before = foreign.state()
+        before = foreign.state(), []
         async with started(tmp_path, token=None) as daemon:
             for line, moment in moments:
-                end_attached(number, line, moment, daemon.url, foreign.url)
+                addresses = daemon.url, foreign.url
+                end_attached(number, line, moment, *addresses, temporary=temporary)
                 deadline = now() + WITHIN_S
-                while (found := foreign.state()) != before and now() < deadline:
+                while (found := look(foreign, temporary)) != before and now() < deadline:
                     os.sched_yield()
                 if found != before:
                     left[f"{line}, {moment:.3f} s"] = found

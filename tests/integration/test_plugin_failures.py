@@ -259,3 +259,27 @@ def test_the_command_repeats_the_test_with_its_seed(run: Outcome, tmp_path: Path
     assert repeated.text.count(" FAILURES ") == 1
     assert told["failed"] == ["100% late, seed 7"]
     assert told["fault"][0].startswith("in place: latency on replies, latency_ms 30 (delayed 1 x")
+
+
+def test_the_command_fits_the_folder_it_was_begun_in(tmp_path: Path):
+    """
+    Its path is relative to the shell's; what the shell gave is given again.
+    """
+    folder = tmp_path / "tests" / "deep"
+    folder.mkdir(parents=True)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nharness_seed = 5\n")
+    (tmp_path / "tests" / "test_a.py").write_text(
+        "def test_it(harness_isolation, harness_environment):\n"
+        "    assert harness_isolation == 'proxy'\n"
+    )
+    variables = {"HARNESS_ISOLATION": "daemon", "HARNESS_STRICT": "1"}
+
+    run = pytest_in(folder, "..", "--harness-daemon=reference", variables=variables)
+    arguments = again(block(run, "test_it"))
+    repeated = pytest_in(folder, *arguments)
+
+    assert arguments == [
+        *("../test_a.py::test_it", "--harness-seed", "5", "--harness-daemon", "reference"),
+        *("--harness-isolation", "daemon", "--harness-strict"),
+    ]
+    assert again(block(repeated, "test_it")) == arguments

@@ -202,3 +202,25 @@ def test_the_time_limit_of_all_runs_together_is_called_off(tmp_path: Path):
     timers = run.text.partition("timers: ")[2].splitlines()[0].split()
     each = ["set", "run", "cancelled"]
     assert timers[:8] == ["set", "cancelled", *each, *each]
+
+
+def test_a_run_with_a_failed_subtest_is_a_failed_run(tmp_path: Path):
+    """
+    Though the test itself went on to its end; its subtests are told as pytest tells them.
+    """
+    files = {
+        **_SUITE,
+        "test_a.py": """
+            import pytest
+
+            @pytest.mark.harness_runs(3, min_pass_rate=0.5)
+            def test_parts(number, subtests):
+                with subtests.test("part"):
+                    assert number != 2
+            """,
+    }
+
+    run = carried_out(tmp_path, files, "test_a.py")
+
+    assert runs_told(run)["test_parts"].endswith("must 50 %; failed: 2")
+    assert "--harness-only-run 2" in block(run, "test_parts [part]")

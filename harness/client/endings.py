@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from websockets.exceptions import (
@@ -33,14 +33,15 @@ class Ending:
         code: The close code of the first close frame.
         reason: That frame's reason.
         first: Who sent it.
-        detail: What the library said, where that adds something.
+        detail: What the library said, where that adds something. Two endings are equal whatever
+            it says.
     """
 
     kind: Literal["open", "reset", "eof", "closed", "lost"]
     code: int | None = None
     reason: str = ""
     first: Literal["client", "daemon"] | None = None
-    detail: str = ""
+    detail: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         match self.kind:

@@ -95,7 +95,11 @@ class Environment:
     @property
     def url(self) -> str:
         """Where clients connect, through the proxy."""
-        return self.stack.daemon.url(self.address)
+        where, own = self.address, self.stack.site.address
+        if self.stack.daemon.tls and own.host == "localhost":
+            # A certificate for that name is none for 127.0.0.1, where the proxy listens.
+            where = Address(own.host, where.port)
+        return self.stack.daemon.url(where)
 
     @property
     def daemon_url(self) -> str:

@@ -10,7 +10,7 @@ from typing import Final, Self
 from harness.clock import now_ns
 from harness.environment.clean_up import put_away
 from harness.environment.stack import Stack
-from harness.errors import HarnessError, HealFailed, ProxyError
+from harness.errors import HarnessError, HealFailed, InvalidValue, ProxyError
 from harness.faults.base import Fault, Toxic
 from harness.history import OpType, Recorder
 
@@ -60,16 +60,26 @@ class Injection:
         self.left_by: BaseException | None = None
 
     async def __aenter__(self) -> Self:
-        """Put it on. Where that fails half-way, it is taken off again."""
+        """
+        Put it on. Where that fails half-way, it is taken off again.
+
+        Raises:
+            InvalidValue: If it is on already.
+        """
+        if self.in_place:
+            raise InvalidValue(
+                f"{self.name} is in place already",
+                [("next", "make another one with `inject` to have the fault twice")],
+            )
         self.entered = True
         self._note("invoke")
         try:
             await self.fault.inject(self)
+            self._note("ok")
         except BaseException as error:
             self._note("info", error=f"not injected: {error!r}")
             await put_away(error, self._lift())
             raise
-        self._note("ok")
         self.in_place = True
         return self
 

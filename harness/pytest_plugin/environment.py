@@ -41,6 +41,10 @@ class TestEnvironment(Environment):
         self.run_directory = run_directory
         self._portal = portal
 
+    def __repr__(self) -> str:
+        where = self.url if self._open else "put away"
+        return f"TestEnvironment({self.name!r}, {where}, {self.stack.daemon.type})"
+
     def inject(self, fault: Fault) -> Guard:  # type: ignore[override]
         """A guard for `async with` and for `with`; see `Environment.inject`."""
         return Guard(super().inject(fault), self._portal)

@@ -27,6 +27,7 @@ _NEXT: Final = {
     },
     "write `async with env.inject(...):` around what it should harm": {"fault"},
     'a test that changes its daemon: @pytest.mark.harness_isolation("daemon")': {"daemon"},
+    "does anybody else use it at the same time?": {"their daemon"},
 }
 
 
@@ -113,13 +114,20 @@ class Leavings:
             self.found.append(("proxy", f"{other} was still on the proxy server"))
             await server.remove(other)
 
-    def compare(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
-        """Take what a test changed in a daemon that others use too."""
+    def compare(self, changes: Mapping[str, tuple[Any, Any]], *, own: bool) -> None:
+        """
+        Take what a test changed in a daemon that others use too.
+
+        Args:
+            changes: What was before, and what is now, by name.
+            own: Whether the daemon is ours.
+        """
         if "trouble" in changes and self.gone:
             return
+        whose = "daemon" if own else "their daemon"
         for name, (before, after) in changes.items():
             said = f"{name} {before} before, {after} after" if name != "trouble" else str(after)
-            self.found.append(("daemon", said))
+            self.found.append((whose, said))
 
     def error(self, path: Path) -> HarnessError | None:
         """

@@ -289,7 +289,7 @@ class Place:
         found = await self.house.harmed(self._shared)
         if "trouble" in found:
             await self._left.see_ends(environment)
-        self._left.compare(found)
+        self._left.compare(found, own=environment.stack.site.own)
         if found:
             await self.house.discard(self._shared)
 

@@ -123,7 +123,9 @@ class Portal:
                 [("next", "call the coroutine function: run(story()), not run(story)")],
             )
         trouble: Exception | None = None
-        if threading.current_thread() is self._thread:
+        if self.loop.is_closed():
+            trouble = InvalidValue("the session is over: no coroutine is carried out any more")
+        elif threading.current_thread() is self._thread:
             trouble = InvalidValue(
                 "a coroutine that the harness carries out cannot wait for another one there",
                 [("next", "await it, and use `async with` instead of `with`")],

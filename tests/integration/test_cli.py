@@ -24,6 +24,8 @@ def harness(
     *arguments: str, cwd: Path, token: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if k != "EXAI_WS_TOKEN"}
+    # The width that is read off it must not be that of whoever runs the tests.
+    environment["COLUMNS"] = "140"
     if token is not None:
         environment["EXAI_WS_TOKEN"] = token
     return subprocess.run(

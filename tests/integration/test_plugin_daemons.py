@@ -333,6 +333,73 @@ def test_the_session_goes_on(bad: Outcome) -> None:
     assert set(map(tuple, good.values())) == {("passed",)}
 
 
+def test_a_proxy_server_that_does_not_come_up_is_not_used_again(tmp_path: Path) -> None:
+    """Its test is told how it ended; the next one gets a new one."""
+    files = {
+        "test_it.py": """
+    import sys
+    import pytest
+    from harness.environment import local
+
+    @pytest.fixture
+    def broken(monkeypatch):
+        exits = [sys.executable, "-c", "import sys; sys.exit('no room')"]
+        monkeypatch.setattr(local, "PROXY_COMMAND", exits)
+
+    @pytest.mark.parametrize("level", ["proxy", "daemon"])
+    class TestIt:
+        @pytest.fixture
+        def harness_isolation(self, level):
+            return level
+
+        def test_1(self, broken, harness_environment):
+            pass
+
+        def test_2(self, harness_environment):
+            pass
+    """
+    }
+    outcome = carried_out(tmp_path, files)
+
+    ends = outcome.ends()
+    assert ends["test_1[proxy]"] == ["error"]
+    assert ends["test_2[proxy]"] == ends["test_2[daemon]"] == ["passed"]
+    told = outcome.complaint("test_1[proxy]")
+    assert "the proxy exited with 1 before it was ready" in told
+    assert "no room" in told
+    assert not traced(told)
+
+
+def test_a_daemon_that_dies_between_tests_is_replaced(tmp_path: Path) -> None:
+    """Nobody is blamed for it."""
+    files = {
+        "conftest.py": """
+    import os
+    import signal
+    import pytest
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(item):
+        result = yield
+        if (pid := getattr(item, "daemon", None)) is not None:
+            os.kill(pid, signal.SIGKILL)
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        return result
+    """,
+        "test_it.py": """
+    async def test_1(harness_environment, request):
+        request.node.daemon = harness_environment.stack.site.program.pid
+
+    async def test_2(harness_environment, tell):
+        async with harness_environment.client() as client:
+            await client.call("echo", {"text": "hi"})
+    """,
+    }
+    outcome = carried_out(tmp_path, files)
+
+    assert outcome.ends() == {"test_1": ["passed"], "test_2": ["passed"]}
+
+
 def test_no_traceback_where_there_is_no_room_for_runs(tmp_path: Path) -> None:
     """A folder that cannot be made is an error like any other."""
     files = {"test_it.py": "def test_it(harness_environment): pass"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request
 
@@ -137,6 +139,19 @@ async def test_name_host_and_path_are_the_daemons_own(
     assert len(opened) == 1
     assert set(daemon.names) == {"localhost"}
     assert seen == {(authority, "/mcp?v=2")}
+
+
+async def test_a_client_of_ones_own_finds_the_name_of_the_certificate(
+    here: AttachedEnvironment, daemon: Secure
+) -> None:
+    """The address through the proxy keeps the daemon's name, so the certificate fits."""
+    trusting = ssl.create_default_context(cafile=str(daemon.certificate.file))
+    async with connect(here.url, ssl=trusting):
+        pass
+
+    assert here.url.startswith("wss://localhost:")
+    assert here.url != daemon.url
+    assert [event.kind for event in await here.collect()].count("opened") == 1
 
 
 @pytest.mark.toxic("latency")

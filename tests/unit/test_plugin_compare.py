@@ -41,13 +41,12 @@ def test_endings_are_told_in_sentences():
     ]
 
 
-def test_endings_that_read_alike_show_where_they_differ():
+def test_an_ending_is_what_it_is_whatever_the_library_said():
     """
-    The same sentence twice would explain nothing.
+    A test can expect a reset without knowing the words of the system's error.
     """
-    [_, line] = compared(RESET, Ending(kind="reset"), None) or []
-
-    assert line == "detail: found 'ConnectionResetError: [Errno 104]', expected ''"
+    assert Ending(kind="reset") == RESET
+    assert Ending(kind="eof") != RESET
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,9 @@ class House:
 
         def as_ctrl_c(*_: object) -> None:
             self._tell(_SIGTERM)
+            if not callable(signal.getsignal(signal.SIGINT)):
+                # In the background of a script Ctrl-C is ignored, and asyncio leaves it so.
+                raise KeyboardInterrupt
             os.kill(os.getpid(), signal.SIGINT)
 
         def put_back() -> None:

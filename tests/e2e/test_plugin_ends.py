@@ -120,6 +120,18 @@ def test_nothing_survives_sigterm(tmp_path: Path, moment_s: float, n: int) -> No
     assert "harness: SIGTERM, taken as Ctrl-C" in text
 
 
+def test_sigterm_ends_a_session_that_ignores_ctrl_c(tmp_path: Path, moment_s: float) -> None:
+    """As all do that a script starts in its background: they inherit it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        code, text = ended(tmp_path, moment_s, signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    assert still_there(tmp_path) == [], f"after {moment_s:.3f} s"
+    assert code == pytest.ExitCode.INTERRUPTED, text
+
+
 @pytest.mark.parametrize("n", range(MOMENTS))
 def test_nothing_survives_a_second_ctrl_c(tmp_path: Path, moment_s: float, n: int) -> None:
     """Who does not wait for the clean-up ends pytest; others clean up."""

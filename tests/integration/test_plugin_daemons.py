@@ -51,14 +51,15 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         return Command(template=("{python}", "daemon.py", "{port}"), dialect=Plain())
 
     @pytest.fixture(autouse=True)
-    def where(harness_environment, tell):
+    def where(monkeypatch, harness_environment, tell):
         tell(daemon=harness_environment.daemon_url, server=harness_environment.control.url)
     """,
         "test_it.py": """
     import os
     import signal
     import pytest
-    from harness.errors import CallUnknown
+    from harness.errors import CallUnknown, ProxyError
+    from harness.proxy.control import Control
 
     async def make_it_exit(env):
         async with env.client() as client:
@@ -116,11 +117,20 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         await answers(harness_environment)
 
     def test_7_server_killed(harness_toxiproxy, harness_run):
-        from harness.proxy.control import Control
         pid = harness_run(Control(f"http://{harness_toxiproxy}").about()).pid
         os.kill(pid, signal.SIGKILL)
         # It is left unreaped: for whoever started it.
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+    async def test_7_proxy_dying(harness_environment, monkeypatch):
+        # It is killed when the tear-down asks it.
+        pid = (await harness_environment.control.about()).pid
+
+        async def no_answer(*_):
+            os.kill(pid, signal.SIGKILL)
+            raise ProxyError("GET /proxies: no answer")
+
+        monkeypatch.setattr(Control, "proxies", no_answer)
 
     async def test_8_proxy_removed(harness_environment):
         # It harms nobody: everybody has a proxy of their own.
@@ -151,7 +161,13 @@ def test_a_failing_test_tells_how_its_daemon_ended(ended: Outcome) -> None:
 
 
 @pytest.mark.parametrize(
-    "test", ["test_4_proxy_killed", "test_5_own_proxy_killed", "test_7_server_killed"]
+    "test",
+    [
+        "test_4_proxy_killed",
+        "test_5_own_proxy_killed",
+        "test_7_server_killed",
+        "test_7_proxy_dying",
+    ],
 )
 def test_a_proxy_server_that_was_killed_is_told(ended: Outcome, test: str) -> None:
     """One error, and none of the many that come of it."""

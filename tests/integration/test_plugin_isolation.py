@@ -151,13 +151,21 @@ def test_a_daemon_that_cannot_be_looked_at_is_not_shared(tmp_path: Path) -> None
 
 def test_somebody_elses_daemon_is_always_shared(tmp_path: Path) -> None:
     """An attached daemon cannot be had fresh, so the default asks for no such thing."""
-    blind = """
-    from pathlib import Path
-    from harness.environment import fingerprint
-    fingerprint._TABLES = (Path("nowhere"),)
-    """
     with running_daemon() as url:
-        assert level(tmp_path, "--harness-daemon", url, conftest=blind) == "proxy"
+        theirs = f"""
+    import pytest
+    from pathlib import Path
+    from harness.daemons.running import Running
+    from harness.dialects.plain import Plain
+    from harness.environment import fingerprint
+
+    fingerprint._TABLES = (Path("nowhere"),)
+
+    @pytest.fixture(scope="session")
+    def harness_daemon():
+        return Running.at("{url}", dialect=Plain())
+    """
+        assert level(tmp_path, conftest=theirs) == "proxy"
 
 
 def test_the_option_holds_where_no_marker_says(tmp_path: Path) -> None:

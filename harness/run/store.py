@@ -293,9 +293,8 @@ def _under_way(series_file: Path) -> bool:
 def _prune(root: Path, keep: int) -> None:
     found = [
         (*ended, path)
-        for path in root.glob("*/*")
-        # `latest` and other links lead to folders that are found under their own name.
-        if not path.is_symlink() and not path.parent.is_symlink()
+        for name in _entries(root)
+        for path in _entries(name)
         if (ended := _ended(root, path)) is not None
     ]
     found.sort(key=lambda entry: (entry[0], entry[2].name), reverse=True)
@@ -308,6 +307,15 @@ def _prune(root: Path, keep: int) -> None:
             logger.warning("run directory %s: cannot be removed: %s", path, error)
         finally:
             os.close(lock)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        # `latest` and other links lead to folders that are found under their own name.
+        return [path for path in folder.iterdir() if not path.is_symlink()]
+    except (FileNotFoundError, NotADirectoryError):
+        # No folder, or somebody else who looks for old runs has just removed it.
+        return []
 
 
 def _remove(path: Path) -> None:

@@ -188,8 +188,12 @@ def test_a_failing_test_tells_how_its_proxy_ended(ended: Outcome) -> None:
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_the_next_test_has_another_daemon(ended: Outcome, number: int) -> None:
-    """It passes."""
-    assert ended.ends()[f"test_{number}_after"] == ["passed"]
+    """It passes, with a daemon at another address."""
+    ends, daemon = ended.ends(), ended.told("daemon")
+    (dead,) = [name for name in ends if name.startswith(f"test_{number}_") and "exits" in name]
+
+    assert ends[f"test_{number}_after"] == ["passed"]
+    assert daemon[f"test_{number}_after"] != daemon[dead]
 
 
 @pytest.mark.parametrize("number", [4, 6])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -228,6 +229,26 @@ def test_links_are_not_followed_when_a_run_is_removed(tmp_path: Path):
 
     assert not old.exists()
     assert (outside / "thesis.txt").exists()
+
+
+def test_somebody_else_removes_old_runs_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """
+    A folder that vanishes while old runs are looked for is no error: workers begin together.
+    """
+    names = {"a", "b", "c"}
+    for name in names:
+        ended(tmp_path, name)
+
+    def looked_at(root: Path, path: Path) -> None:
+        for other in names - {path.parent.name} if path.parent.name in names else ():
+            shutil.rmtree(tmp_path / other, ignore_errors=True)
+
+    monkeypatch.setattr("harness.run.store._ended", looked_at)
+
+    with series(tmp_path):
+        assert len(left(tmp_path)) == 1
 
 
 def test_a_removal_cut_short_is_gone_on_with(tmp_path: Path):

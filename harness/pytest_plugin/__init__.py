@@ -143,6 +143,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     token = TEST.set(item)
     try:
         return (yield)
+    except (KeyboardInterrupt, pytest.exit.Exception):
+        # There will be no report; what an interrupted test left is no news.
+        item.stash[FAILED] = True
+        raise
     finally:
         TEST.reset(token)
         if (place := item.stash.get(PLACE, None)) is not None:

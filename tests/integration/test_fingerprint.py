@@ -59,8 +59,9 @@ async def test_what_came_before_is_waited_for() -> None:
 
 
 async def test_a_change_that_goes_away_is_none() -> None:
-    """It is given time to forget."""
+    """It is given time to forget; here, the one who looked before."""
     async with forgetful() as site:
+        assert await changes({"connections": 1}, site) == {}
         assert await changes({"connections": 1}, site) == {}
 
 

@@ -143,10 +143,6 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     token = TEST.set(item)
     try:
         return (yield)
-    except (KeyboardInterrupt, pytest.exit.Exception):
-        # There will be no report; what an interrupted test left is no news.
-        item.stash[FAILED] = True
-        raise
     finally:
         TEST.reset(token)
         if (place := item.stash.get(PLACE, None)) is not None:
@@ -200,6 +196,13 @@ def pytest_assertrepr_compare(
 
 def _may_be_ours(value: object) -> bool:
     return any(kind.__module__.startswith("harness.") for kind in type(value).__mro__)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A test that is torn down only now was interrupted: what it left is no news."""
+    if (item := session.config.stash.get(CURRENT, None)) is not None:
+        item.stash[FAILED] = True
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -164,6 +164,53 @@ _TERMINATED = {
     """
 }
 
+_INTERRUPTED = {
+    "test_it.py": """
+    import asyncio
+    import os
+    import signal
+    import pytest
+    from harness.faults.latency import Latency
+
+    async def leave_a_fault(env):
+        await env.inject(Latency(latency_ms=5)).__aenter__()
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(60)
+
+    @pytest.fixture
+    async def begun(harness_environment):
+        await leave_a_fault(harness_environment)
+
+    @pytest.fixture
+    async def ended(harness_environment):
+        yield
+        await leave_a_fault(harness_environment)
+
+    async def test_1(begun):
+        pass
+
+    async def test_2(harness_environment):
+        await leave_a_fault(harness_environment)
+
+    async def test_3(ended):
+        pass
+    """
+}
+
+
+@pytest.mark.parametrize("phase", ["1", "2", "3"])
+@pytest.mark.parametrize("level", ["proxy", "daemon", "environment"])
+def test_what_an_interrupted_test_left_is_no_news(tmp_path: Path, phase: str, level: str) -> None:
+    """In its set-up, in the test, in its tear-down: pytest ends as it always does."""
+    options = ("-k", f"test_{phase}", "--harness-isolation", level)
+    outcome = carried_out(tmp_path, _INTERRUPTED, *options)
+
+    assert outcome.code == pytest.ExitCode.INTERRUPTED, outcome.text
+    assert "left something behind" not in outcome.text
+    assert outcome.text.rstrip().splitlines()[-1].count("=") > 2, outcome.text
+    assert left(tmp_path) == []
+
+
 _SLOW = {
     "conftest.py": """
     import pytest

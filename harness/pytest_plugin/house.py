@@ -8,10 +8,7 @@ of pytest-xdist: each is a process of its own.
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +16,7 @@ from typing import Any, Final
 
 from harness.address import Address, address_of_url
 from harness.daemons.base import Daemon
-from harness.environment.attached import AttachedDaemon, AttachedProxy
+from harness.environment.attached import AttachedDaemon
 from harness.environment.backends import EMBEDDED, stack_of
 from harness.environment.clean_up import put_away
 from harness.environment.fingerprint import changes, connections_can_be_counted, settled
@@ -27,34 +24,18 @@ from harness.environment.household import Household
 from harness.environment.local import LocalDaemon, LocalProxy
 from harness.environment.probe import ResetPath
 from harness.environment.processes import Reaper
-from harness.environment.stack import Server, Site, Stack
+from harness.environment.stack import Site, Stack
 from harness.errors import InvalidValue
 from harness.history import Recorder
+from harness.pytest_plugin.interrupts import sigterm_as_ctrl_c
 from harness.pytest_plugin.portal import Portal
+from harness.pytest_plugin.servants import Servants
 from harness.run.store import Series, series
 
 __all__ = ["FreshServer", "House", "Shared", "can_be_shared", "refuse_no_daemon"]
 
 # A daemon that is another for each test, in a folder of its own for instance, must not pile up.
 _MOST_SHARED: Final = 4
-_SIGTERM: Final = "harness: SIGTERM, taken as Ctrl-C, so that what was started is put away"
-
-
-@dataclass
-class _Servant:
-    """
-    A proxy server that daemons are put behind, and whose it is.
-
-    Attributes:
-        allow_remote: Whether it may connect to other machines.
-        proven: Whether something was ever brought up behind it.
-    """
-
-    proxy: str
-    allow_remote: bool
-    household: Household
-    server: Server
-    proven: bool = False
 
 
 @dataclass
@@ -133,38 +114,16 @@ class House:
 
     def __init__(self, runs: Path, *, tell: Callable[[str], None]) -> None:
         self.runs = runs
-        self._tell = tell
         self._stack = ExitStack()
-        self._servants: list[_Servant] = []
         self._shared: list[Shared] = []
         self._resets: dict[str, ResetPath] = {}
         self.series: Series = self._stack.enter_context(series(runs))
         self.reaper = Reaper()
         self._stack.callback(self.reaper.dismiss)
+        self._servants = Servants(self.reaper)
         self.portal = Portal()
         self._stack.callback(self.portal.close)
-        self._mind_sigterm()
-
-    def _mind_sigterm(self) -> None:
-        """SIGTERM would end pytest without any tear-down: make it the Ctrl-C it is meant as."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-            return
-
-        def as_ctrl_c(*_: object) -> None:
-            self._tell(_SIGTERM)
-            if not callable(signal.getsignal(signal.SIGINT)):
-                # In the background of a script Ctrl-C is ignored, and asyncio leaves it so.
-                raise KeyboardInterrupt
-            os.kill(os.getpid(), signal.SIGINT)
-
-        def put_back() -> None:
-            if signal.getsignal(signal.SIGTERM) is as_ctrl_c:
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-        signal.signal(signal.SIGTERM, as_ctrl_c)
-        self._stack.callback(put_back)
+        self._stack.enter_context(sigterm_as_ctrl_c(tell))
 
     def close(self) -> None:
         """End everything, whatever fails meanwhile."""
@@ -173,11 +132,7 @@ class House:
 
     async def _end_all(self) -> None:
         ends = [shared.stack.__aexit__(None, None, None) for shared in self._shared]
-        ends += [self._dismiss(servant) for servant in self._servants]
-        await put_away(None, *ends)
-
-    async def _dismiss(self, servant: _Servant) -> None:
-        await put_away(None, servant.server.end(), servant.household.close())
+        await put_away(None, *ends, self._servants.dismiss_all())
 
     async def shared(self, daemon: Daemon, proxy: str) -> Shared:
         """A running daemon that others used before, and left as it was."""
@@ -186,7 +141,7 @@ class House:
                 # Whoever was not asked for the longest stands first.
                 self._shared.remove(shared)
                 self._shared.append(shared)
-                if shared.stack.site.trouble is None and self._serves(shared.stack.server):
+                if shared.stack.site.trouble is None and self._servants.serves(shared.stack.server):
                     return shared
                 await self.discard(shared)
                 break
@@ -215,15 +170,12 @@ class House:
 
     async def distrust(self, stack: Stack) -> None:
         """End what could not be put in order, and what stands behind it; the next is new."""
-        steps: list[Coroutine[Any, Any, None]] = [
+        behind = [
             self.discard(shared)
             for shared in self._shared
             if shared.stack is stack or shared.stack.server is stack.server
         ]
-        for servant in [each for each in self._servants if each.server is stack.server]:
-            self._servants.remove(servant)
-            steps.append(self._dismiss(servant))
-        await put_away(None, *steps)
+        await put_away(None, *behind, self._servants.dismiss(stack.server))
 
     async def fresh_daemon(
         self, daemon: Daemon, proxy: str, *, directory: Path, recorder: Recorder
@@ -262,15 +214,8 @@ class House:
 
         Asked for whenever a stack came up.
         """
-        for servant in self._servants:
-            servant.proven = servant.proven or servant.server is stack.server
+        self._servants.prove(stack.server)
         self._resets[proxy] = await stack.probe(self._resets.get(proxy))
-
-    def _serves(self, server: Server) -> bool:
-        """Whether something can be put behind this one."""
-        return server.trouble is None and any(
-            servant.server is server and servant.proven for servant in self._servants
-        )
 
     async def fresh_server(self, *, seed: int) -> FreshServer:
         """A proxy server of our own with no proxy on it, up."""
@@ -295,27 +240,8 @@ class House:
             if daemon.address is None
             else AttachedDaemon(daemon)
         )
-        server = await self._servant(proxy, allow_remote=daemon.allow_remote)
+        server = await self._servants.get(proxy, allow_remote=daemon.allow_remote)
         return Stack(household, site, server, lent=True, recorder=recorder)
-
-    async def _servant(self, proxy: str, *, allow_remote: bool) -> Server:
-        for servant in self._servants:
-            if (servant.proxy, servant.allow_remote) == (proxy, allow_remote):
-                if self._serves(servant.server):
-                    return servant.server
-                self._servants.remove(servant)
-                await self._dismiss(servant)
-                break
-        household = Household(reaper=self.reaper)
-        server: Server = (
-            LocalProxy(household, allow_remote=allow_remote)
-            if proxy == EMBEDDED
-            else AttachedProxy(proxy, household, allow_remote=allow_remote)
-        )
-        household.open()
-        # First on the list: should it not start, it is put away at the end all the same.
-        self._servants.append(_Servant(proxy, allow_remote, household, server))
-        return server
 
 
 def _refuse_somebody_elses(daemon: Daemon, level: str) -> None:

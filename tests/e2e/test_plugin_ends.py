@@ -107,7 +107,7 @@ def test_nothing_survives_ctrl_c(tmp_path: Path, moment_s: float, n: int) -> Non
 
     assert still_there(tmp_path) == [], f"after {moment_s:.3f} s"
     assert code == pytest.ExitCode.INTERRUPTED, text
-    assert "KeyboardInterrupt" in text
+    assert "KeyboardInterrupt" in text, text
 
 
 @pytest.mark.parametrize("n", range(MOMENTS))
@@ -117,7 +117,7 @@ def test_nothing_survives_sigterm(tmp_path: Path, moment_s: float, n: int) -> No
 
     assert still_there(tmp_path) == [], f"after {moment_s:.3f} s"
     assert code == pytest.ExitCode.INTERRUPTED, text
-    assert "harness: SIGTERM, taken as Ctrl-C" in text
+    assert "harness: SIGTERM, taken as Ctrl-C" in text, text
 
 
 def test_sigterm_ends_a_session_that_ignores_ctrl_c(tmp_path: Path, moment_s: float) -> None:
@@ -147,7 +147,7 @@ def test_sigterm_is_told_although_output_is_captured(tmp_path: Path) -> None:
         text, _ = process.communicate(timeout=BOUND_S)
 
     assert process.returncode == pytest.ExitCode.INTERRUPTED, text
-    assert "harness: SIGTERM, taken as Ctrl-C" in text
+    assert "harness: SIGTERM, taken as Ctrl-C" in text, text
     assert left(tmp_path) == []
 
 

@@ -1,0 +1,42 @@
+"""What ends a session from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+__all__ = ["sigterm_as_ctrl_c"]
+
+_TAKEN: Final = "harness: SIGTERM, taken as Ctrl-C, so that what was started is put away"
+
+
+@contextmanager
+def sigterm_as_ctrl_c(tell: Callable[[str], None]) -> Iterator[None]:
+    """
+    SIGTERM would end pytest without any tear-down: make it the Ctrl-C that it is meant as.
+
+    Whoever minds it already is left alone.
+
+    Args:
+        tell: Keeps a line for the end of the session; called in a signal handler.
+    """
+
+    def as_ctrl_c(*_: object) -> None:
+        tell(_TAKEN)
+        if not callable(signal.getsignal(signal.SIGINT)):
+            # In the background of a script Ctrl-C is ignored, and asyncio leaves it so.
+            raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGINT)
+
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, as_ctrl_c)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is as_ctrl_c:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

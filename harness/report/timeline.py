@@ -286,10 +286,11 @@ def _line(row: _Row, start_ns: int, width: int) -> str:
         return _cut(f"{at} {mark} {row.what}", width).rstrip()
     cells = ["", "", ""]
     # The last lane runs to the end of the line, the others end before the next begins.
-    room = lane - 1 if row.lane != "daemon" else width - 12 - text - 2 * lane
+    last = width - 12 - text - 2 * lane
     dashes = "─" * (lane - 3)
     arrow = {"right": f"{dashes}▶", "left": f"◀{dashes}"}.get(row.arrow, row.cell)
-    cells[_LANES.index(row.lane)] = _cut(arrow, room)
+    cell = _cut_inside(arrow, last) if row.lane == "daemon" else _cut(arrow, lane - 1)
+    cells[_LANES.index(row.lane)] = cell
     lanes = "".join(cell.ljust(lane) for cell in cells)
     return f"{at} {mark} {_cut(row.what, text - 1).ljust(text)}{lanes}".rstrip()
 
@@ -297,3 +298,9 @@ def _line(row: _Row, start_ns: int, width: int) -> str:
 def _cut(text: str, room: int) -> str:
     flat = " ".join(text.splitlines())
     return flat if len(flat) <= room else f"{flat[: room - 1]}…"
+
+
+def _cut_inside(text: str, room: int) -> str:
+    """What an execution ends with tells it from others: the call's number, or (again)."""
+    half = room // 2
+    return text if len(text) <= room else f"{text[: room - half - 1]}…{text[-half:]}"

@@ -362,6 +362,20 @@ def test_folded_proxy_events_are_counted_as_events():
     assert script.draw()[3].split() == ["...", "7", "events"]
 
 
+def test_of_an_execution_that_is_too_long_the_end_is_shown():
+    """
+    Request ids of one client begin alike; the second run of one is told in its last word.
+    """
+    keys = ["client-1-d648ec11-1", "client-1-d648ec11-2"]
+    script = Script()
+    script.call(keys[0])
+
+    lines = script.draw(effects=[effect(key, 0.5) for key in (*keys, keys[0])], width=100)
+
+    cells = [line[column(lines, "daemon") :] for line in lines if "executed" in line]
+    assert cells == ["executed …648ec11-1", "executed …648ec11-2", "executed …1 (again)"]
+
+
 def test_effects_stand_where_they_happened_and_a_second_one_says_so():
     """
     An effect under our clock is put in order by its stamp.

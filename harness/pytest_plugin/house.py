@@ -169,13 +169,10 @@ class House:
         return await changes(shared.looks, shared.stack.site) if shared in self._shared else {}
 
     async def distrust(self, stack: Stack) -> None:
-        """End what could not be put in order, and what stands behind it; the next is new."""
-        behind = [
-            self.discard(shared)
-            for shared in self._shared
-            if shared.stack is stack or shared.stack.server is stack.server
-        ]
-        await put_away(None, *behind, self._servants.dismiss(stack.server))
+        """End what could not be put in order, and its proxy server; the next is new."""
+        its = [self.discard(shared) for shared in self._shared if shared.stack is stack]
+        # What else stands behind that server is replaced when it is next asked for.
+        await put_away(None, *its, self._servants.dismiss(stack.server))
 
     async def fresh_daemon(
         self, daemon: Daemon, proxy: str, *, directory: Path, recorder: Recorder

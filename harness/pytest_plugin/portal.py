@@ -35,14 +35,9 @@ class _Job(Generic[T]):
         self.end: futures.Future[T] = futures.Future()
         self._work = work
         self._task: asyncio.Task[T] | None = None
-        self._unwanted = False
 
     def begin(self) -> None:
         """On the loop: set it going."""
-        if self._unwanted:
-            self._work.close()
-            self.end.cancel()
-            return
         self._task = asyncio.get_running_loop().create_task(self._work)
         self._task.add_done_callback(self._ended)
 
@@ -55,9 +50,12 @@ class _Job(Generic[T]):
 
     def cancel(self) -> None:
         """On the loop: nobody waits for it any more."""
-        self._unwanted = True
         if self._task is not None:
             self._task.cancel()
+            return
+        # The interruption came before anybody set it going.
+        self._work.close()
+        self.end.cancel()
 
 
 class Portal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -142,8 +143,12 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 @pytest.mark.parametrize("test", ["test_1_exits", "test_2_own_exits"])
 def test_a_daemon_that_exits_is_told(ended: Outcome, test: str) -> None:
-    """The error says how it ended and shows what it wrote last, without a traceback of ours."""
+    """The error says how it ended, once, and shows what it wrote last, without a traceback."""
     assert ended.ends()[test] == ["error"]
+    results = json.loads((ended.run_directory(test) / "results.json").read_bytes())
+    assert results["left_behind"] == [
+        "daemon: exited with 3 in the middle of the test, unasked",
+    ]
     told = ended.complaint(test)
     assert "the daemon exited with 3 in the middle of the test, unasked" in told
     assert not traced(told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -137,6 +138,29 @@ def test_it_is_on_file(left: Outcome, test: str, said: str) -> None:
     results = json.loads((left.run_directory(test) / "results.json").read_bytes())
 
     assert results["left_behind"] == [said]
+
+
+def test_a_task_on_a_loop_that_tests_share_is_cancelled(tmp_path: Path) -> None:
+    """The test after it does not meet it."""
+    files = {
+        "conftest.py": _KEEP.replace("fixture", 'fixture(scope="module")'),
+        "test_it.py": """
+    import asyncio
+    import pytest
+
+    pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+    async def test_1_leaves(harness_environment, keep):
+        keep.append(asyncio.create_task(asyncio.Event().wait()))
+
+    async def test_2_after(keep):
+        await asyncio.wait(keep, timeout=5)
+        assert keep[0].cancelled()
+    """,
+    }
+    outcome = carried_out(tmp_path, files)
+
+    assert outcome.ends() == {"test_1_leaves": ["error"], "test_2_after": ["passed"]}
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import os
 import signal
 import threading
@@ -81,6 +82,30 @@ def test_an_interruption_leaves_others_alone(portal: Portal, interrupt: Any) -> 
 
     assert not task.done()
     goes_on.set()
+
+
+def test_what_was_interrupted_before_it_began_does_not_begin(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is closed, nobody waits for it, and the loop goes on."""
+    began = []
+
+    async def story() -> str:
+        began.append("story")
+        return "over"
+
+    def interrupted(*_: object) -> None:
+        monkeypatch.undo()
+        raise Interruption
+
+    monkeypatch.setattr(portal.loop, "call_soon_threadsafe", interrupted)
+    never = story()
+    with pytest.raises(Interruption):
+        portal.run(never)
+
+    assert inspect.getcoroutinestate(never) == inspect.CORO_CLOSED
+    assert portal.run(story()) == "over"
+    assert began == ["story"]
 
 
 def test_a_context_goes_with_its_coroutine(portal: Portal) -> None:

@@ -16,7 +16,8 @@ from typing import Final
 from harness.address import Address
 from harness.clock import fresh_id
 from harness.environment.clean_up import put_away
-from harness.errors import EnvironmentFailed, InvalidValue, ProxyError
+from harness.environment.making import remove_proxy
+from harness.errors import EnvironmentFailed, InvalidValue
 from harness.faults.reset_peer import ResetPeer
 from harness.proxy.control import Control
 from harness.proxy.ports import reason, resolved
@@ -76,15 +77,7 @@ async def probe_reset(
             raise
         finally:
             # Also where making it failed: a server that answered too late has made it.
-            await put_away(error, _remove(control, name))
-
-
-async def _remove(control: Control, name: str) -> None:
-    try:
-        await control.delete(name)
-    except ProxyError as error:
-        if error.status != 404:
-            raise
+            await put_away(error, remove_proxy(control, name))
 
 
 async def _try(

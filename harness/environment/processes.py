@@ -312,7 +312,7 @@ class Reaper:
         self._tell(f"{run_id} leave {url}")
 
     def settle(self, run_id: str) -> None:
-        """Everything of this run was put away."""
+        """Its processes and directories were put away."""
         self._tell(f"{run_id} done")
 
     def dismiss(self) -> None:

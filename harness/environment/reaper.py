@@ -11,7 +11,7 @@ Run as `python -m harness.environment.reaper PID`, with the pid of the harness. 
 lines, each for one run:
 `ID watch`, `ID remove PATH` (a directory that must not outlive the run), `ID delete URL`
 (what was made on somebody else's server), `ID leave URL` (it is not there any more, or not
-ours), `ID done` (all of it was put away).
+ours), `ID done` (its processes and directories were put away).
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def _listen(stream: int, harness: int) -> list[list[str]]:
     # What was cut off in the middle names nothing.
     orders = [line.split(" ", 2) for line in os.fsdecode(text).split("\n")[:-1]]
     done = {run_id for run_id, *order in orders if order == ["done"]}
-    return [order for order in orders if order[0] not in done]
+    # What could not be removed from somebody else's server is still there.
+    return [order for order in orders if order[0] not in done or order[1] in ("delete", "leave")]
 
 
 def _sweep(run_ids: set[str]) -> None:
@@ -128,12 +129,12 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     orders = _listen(0, int(sys.argv[1]))
-    if not orders:
-        return
-    run_ids = {run_id for run_id, *_ in orders}
+    run_ids = {run_id for run_id, what, *_ in orders if what == "watch"}
     for run_id in run_ids:
         end_all(run_id)
     urls = _to_delete(orders)
+    if not run_ids and not urls:
+        return
     _delete_all(urls)
     _sweep(run_ids)
     # Once more: a request that was under way when the harness died may have been late.

@@ -175,9 +175,12 @@ class Stack:
         self._resets = known or self._resets
         if self._resets is None:
             name = f"harness-probe-{self.run_id}"
+            reaper, url = self.household.reaper, f"{self.control.url}/proxies/{name}"
             if not self.server.own:
-                self.household.reaper.delete(self.run_id, f"{self.control.url}/proxies/{name}")
+                reaper.delete(self.run_id, url)
             self._resets = await probe_reset(self.control, name=name)
+            if not self.server.own:
+                reaper.leave(self.run_id, url)
         return self._resets
 
     async def __aenter__(self) -> Self:

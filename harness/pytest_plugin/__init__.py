@@ -158,8 +158,8 @@ def pytest_runtest_makereport(
         from harness.pytest_plugin.telling import tell_properties
 
         tell_properties(item)
-    ours = call.excinfo is not None and _is_ours(item)
-    if ours and call.excinfo is not None and not item.config.getoption("fulltrace"):
+    ours = _is_ours(item)
+    if ours and call.excinfo is not None and not item.config.getoption("fulltrace", default=False):
         from harness.pytest_plugin.tracebacks import leave_out_ours
 
         leave_out_ours(call.excinfo.value, root=item.config.rootpath)
@@ -168,10 +168,11 @@ def pytest_runtest_makereport(
         item.stash[FAILED] = True
     if report.failed:
         item.stash[BROKEN] = True
-    if ours and call.excinfo is not None and report.failed:
-        from harness.pytest_plugin.telling import add_sections
+    # Of a unittest.TestCase the error is known only now.
+    if ours and call.excinfo is not None:
+        from harness.pytest_plugin.telling import tell
 
-        add_sections(item, report, call.excinfo.value)
+        tell(item, report, call.excinfo.value)
     return report
 
 

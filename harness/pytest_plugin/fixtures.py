@@ -80,15 +80,18 @@ def harness_isolation(
     What this test gets fresh: "proxy", "daemon" or "environment".
 
     Its marker says, else --harness-isolation, else the cheapest that is sound: a daemon is
-    shared where it can be seen afterwards that nothing was left in it.
+    shared where it can be seen afterwards that nothing was left in it, and the test does not
+    need its process. The runs of one test share it only where it reports on itself.
     """
     from harness.pytest_plugin.house import can_be_shared
 
-    marked = marks.isolation(request.node)
-    if marked or harness_settings.isolation:
-        return marked or harness_settings.isolation or ""
+    marked = marks.isolation(request.node) or harness_settings.isolation
+    if marked:
+        return marked
     with told():
-        return "proxy" if can_be_shared(harness_daemon) else "daemon"
+        shared = can_be_shared(harness_daemon, among_runs=RUN in request.node.stash)
+        own = harness_daemon.address is None and "process" in marks.needs(request.node)
+        return "proxy" if shared and not own else "daemon"
 
 
 @pytest.fixture(scope="session")
@@ -172,13 +175,17 @@ def harness_run(
 
     It is given 60 seconds, or what `within_s` says.
     """
+    from harness.pytest_plugin.watch import begun_by, shown
+
     portal = harness_house.portal
     yield partial(portal.run, within_s=60.0)
+    left = begun_by(request.node, portal.loop)
     with told():
-        left = portal.left_over()
+        portal.cancel(left)
     if left and not request.node.stash.get(FAILED, False):
+        names = ", ".join(sorted(map(shown, left)))
         pytest.fail(
-            f"the test left tasks on the harness's loop: {', '.join(left)}; they were cancelled",
+            f"the test left tasks on the harness's loop: {names}; they were cancelled",
             pytrace=False,
         )
 
@@ -189,12 +196,15 @@ def harness_toxiproxy(
 ) -> Iterator[Address]:
     """The host and port of a fresh proxy server that speaks Toxiproxy's API; no proxies on it."""
     portal = harness_house.portal
-    with told():
-        server = portal.run(harness_house.fresh_server(seed=harness_seed))
-    yield server.address
-    trouble = server.trouble
-    with told():
-        portal.run(server.put_away())
+    server = harness_house.fresh_server(seed=harness_seed)
+    try:
+        with told():
+            portal.run(server.open())
+        yield server.address
+        trouble = server.trouble
+    finally:
+        with told():
+            portal.run(server.put_away())
     if trouble and not request.node.stash.get(FAILED, False):
         pytest.fail(f"the proxy server {trouble} in the middle of the test, unasked", pytrace=False)
 

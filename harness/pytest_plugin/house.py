@@ -8,6 +8,7 @@ of pytest-xdist: each is a process of its own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from harness.environment.processes import Reaper
 from harness.environment.stack import Site, Stack
 from harness.errors import InvalidValue
 from harness.history import Recorder
-from harness.pytest_plugin.interrupts import sigterm_as_ctrl_c
+from harness.pytest_plugin.interrupts import ended_with_parent, sigterm_as_ctrl_c
 from harness.pytest_plugin.portal import Portal
 from harness.pytest_plugin.servants import Servants
 from harness.run.store import Series, series
@@ -66,11 +67,16 @@ def refuse_no_daemon(daemon: object) -> None:
         )
 
 
-def can_be_shared(daemon: Daemon) -> bool:
+def can_be_shared(daemon: Daemon, *, among_runs: bool = False) -> bool:
     """
     Whether it can be seen of a daemon that a test left nothing in it.
 
     Somebody else's has to be shared in any case.
+
+    Args:
+        daemon: Whom.
+        among_runs: Whether it is asked for the runs of one test: all do the same to it, so
+            that its connections look the same is too little to say that they are alike.
 
     Raises:
         InvalidValue: If it is none.
@@ -78,15 +84,23 @@ def can_be_shared(daemon: Daemon) -> bool:
     refuse_no_daemon(daemon)
     if daemon.address is not None:
         return True
-    return "health" in daemon.dialect.questions or connections_can_be_counted()
+    if "health" in daemon.dialect.questions:
+        return True
+    return not among_runs and connections_can_be_counted()
 
 
 class FreshServer:
-    """A proxy server of one test's own."""
+    """A proxy server of one test's own, with no proxy on it."""
 
-    def __init__(self, household: Household, server: LocalProxy) -> None:
-        self._household = household
-        self._server = server
+    def __init__(self, reaper: Reaper, *, seed: int) -> None:
+        self._household = Household(reaper=reaper)
+        self._server = LocalProxy(self._household, seed=seed)
+
+    async def open(self) -> None:
+        """Bring it up. Whatever becomes of that, `put_away` ends it."""
+        self._household.open()
+        self._server.start()
+        await self._server.ready()
 
     @property
     def address(self) -> Address:
@@ -124,6 +138,8 @@ class House:
         self.portal = Portal()
         self._stack.callback(self.portal.close)
         self._stack.enter_context(sigterm_as_ctrl_c(tell))
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            self._stack.enter_context(ended_with_parent())
 
     def close(self) -> None:
         """End everything, whatever fails meanwhile."""
@@ -214,19 +230,9 @@ class House:
         self._servants.prove(stack.server)
         self._resets[proxy] = await stack.probe(self._resets.get(proxy))
 
-    async def fresh_server(self, *, seed: int) -> FreshServer:
-        """A proxy server of our own with no proxy on it, up."""
-        household = Household(reaper=self.reaper)
-        server = LocalProxy(household, seed=seed)
-        fresh = FreshServer(household, server)
-        try:
-            household.open()
-            server.start()
-            await server.ready()
-        except BaseException as error:
-            await put_away(error, fresh.put_away())
-            raise
-        return fresh
+    def fresh_server(self, *, seed: int) -> FreshServer:
+        """A proxy server of a test's own, not yet up."""
+        return FreshServer(self.reaper, seed=seed)
 
     async def _behind_servant(
         self, daemon: Daemon, proxy: str, *, directory: Path | None, recorder: Recorder | None

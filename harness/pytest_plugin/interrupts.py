@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-__all__ = ["sigterm_as_ctrl_c"]
+__all__ = ["ended_with_parent", "sigterm_as_ctrl_c"]
 
+_PARENT_CHECK_S: Final = 0.2
 _TAKEN: Final = "harness: SIGTERM, taken as Ctrl-C, so that what was started is put away"
 
 
@@ -25,7 +26,14 @@ def sigterm_as_ctrl_c(tell: Callable[[str], None]) -> Iterator[None]:
         tell: Keeps a line for the end of the session; called in a signal handler.
     """
 
+    own = os.getpid()
+
     def as_ctrl_c(*_: object) -> None:
+        if os.getpid() != own:
+            # A fork, which has nothing of ours to put away.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
         tell(_TAKEN)
         if not callable(signal.getsignal(signal.SIGINT)):
             # In the background of a script Ctrl-C is ignored, and asyncio leaves it so.
@@ -40,3 +48,24 @@ def sigterm_as_ctrl_c(tell: Callable[[str], None]) -> Iterator[None]:
     finally:
         if signal.getsignal(signal.SIGTERM) is as_ctrl_c:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def ended_with_parent() -> Iterator[None]:
+    """
+    A worker of pytest-xdist whose controller is gone notices it after its test, if ever:
+    have it end by SIGTERM.
+    """
+    parent, over = os.getppid(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_PARENT_CHECK_S):
+            if os.getppid() != parent:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    threading.Thread(target=watch, name="harness parent watch", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()

@@ -40,6 +40,9 @@ _SHARED: Final = (
 )
 
 
+_KINDS: Final = {str: '"embedded" or the URL of a Toxiproxy', int: "a whole number"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wish:
     """
@@ -51,7 +54,7 @@ class Wish:
         proxy: "embedded", or the URL of a Toxiproxy's API.
 
     Raises:
-        InvalidValue: If there is no such isolation, or the daemon is none.
+        InvalidValue: If there is no such isolation, or anything else is not what it says.
     """
 
     test: str
@@ -62,6 +65,14 @@ class Wish:
 
     def __post_init__(self) -> None:
         refuse_no_daemon(self.daemon)
+        for fixture, value, kind in (
+            ("harness_proxy", self.proxy, str),
+            ("harness_seed", self.seed, int),
+        ):
+            if type(value) is not kind:
+                raise InvalidValue(
+                    f"the fixture {fixture} gives {value!r}; expected {_KINDS[kind]}"
+                )
         if self.isolation not in ISOLATIONS:
             raise InvalidValue(
                 f"{self.isolation!r} is no isolation; expected one of {', '.join(ISOLATIONS)}",

@@ -8,13 +8,13 @@ so nothing of ours is ever done on it.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from concurrent import futures
 from typing import Any, Final, Generic, TypeVar
 
 from harness.errors import EnvironmentFailed, InvalidValue
-from harness.pytest_plugin.watch import shown
 
 __all__ = ["Portal"]
 
@@ -42,7 +42,8 @@ class _Job(Generic[T]):
         self._task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[T]) -> None:
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        # As an ordinary error: asyncio's own would end all the tear-down that follows.
+        error = futures.CancelledError() if task.cancelled() else task.exception()
         if error is None:
             self.end.set_result(task.result())
         else:
@@ -67,6 +68,8 @@ class Portal:
     """
 
     def __init__(self) -> None:
+        # A fork of this process has the portal, but not its thread.
+        self._pid = os.getpid()
         # Not of the policy's making: a project may have set any.
         self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop()
         self._closing = False
@@ -103,11 +106,11 @@ class Portal:
             self.loop.call_soon_threadsafe(job.begin)
             try:
                 return job.end.result(within_s)
-            except futures.TimeoutError as error:
+            except futures.TimeoutError:
                 if job.end.done():
                     return job.end.result()
                 what = getattr(work, "__qualname__", "the coroutine")
-                raise TimeoutError(f"{what} did not end within {within_s:g} s") from error
+                raise TimeoutError(f"{what} did not end within {within_s:g} s") from None
         except BaseException:
             if not job.end.done():
                 self.loop.call_soon_threadsafe(job.cancel)
@@ -123,6 +126,8 @@ class Portal:
         trouble: Exception | None = None
         if self.loop.is_closed():
             trouble = InvalidValue("the session is over: no coroutine is carried out any more")
+        elif os.getpid() != self._pid:
+            trouble = InvalidValue("a fork of pytest's process cannot use the harness's fixtures")
         elif threading.current_thread() is self._thread:
             trouble = InvalidValue(
                 "a coroutine that the harness carries out cannot wait for another one there",
@@ -143,14 +148,14 @@ class Portal:
         self._stuck = not answered.wait(_CLEAN_UP_S)
         return not self._stuck
 
-    def left_over(self) -> list[str]:
-        """What still runs there, in words; it is cancelled."""
-        return self.run(_cancel_all())
+    def cancel(self, tasks: Collection[asyncio.Task[Any]]) -> None:
+        """Have tasks of this loop end."""
+        self.run(_cancel(tasks))
 
     def close(self) -> None:
-        """End the loop and its thread."""
+        """End the loop and its thread, and all that runs there."""
         try:
-            self.left_over()
+            self.run(_cancel_all())
         finally:
             self._closing = True
             self.loop.call_soon_threadsafe(self.loop.stop)
@@ -160,10 +165,12 @@ class Portal:
                 self.loop.close()
 
 
-async def _cancel_all() -> list[str]:
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+async def _cancel_all() -> None:
+    await _cancel([task for task in asyncio.all_tasks() if task is not asyncio.current_task()])
+
+
+async def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks, timeout=_CLEAN_UP_S)
-    return sorted(shown(task) for task in tasks)

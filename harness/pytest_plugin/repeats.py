@@ -52,8 +52,20 @@ def carry_out(item: pytest.Item, nextitem: pytest.Item | None, n: int, least: fl
             break
         if item.session.shouldstop or item.session.shouldfail:
             break
+    if number != numbers[-1]:
+        runs[number] = _torn_down(item, nextitem, runs[number])
     for report in _joined(runs, how, n, least, alone=settings.only_run is not None):
         item.ihook.pytest_runtest_logreport(report=report)
+
+
+def _torn_down(
+    item: pytest.Item, nextitem: pytest.Item | None, reports: list[pytest.TestReport]
+) -> list[pytest.TestReport]:
+    """The last run was not meant to be: what the next test does not share is still up."""
+    teardown = item.session._setupstate.teardown_exact  # noqa: SLF001
+    call = pytest.CallInfo.from_call(lambda: teardown(nextitem), when="teardown")
+    report = item.ihook.pytest_runtest_makereport(item=item, call=call)
+    return [*reports[:-1], report] if report.failed else reports
 
 
 def run_once(item: pytest.Item, nextitem: pytest.Item | None) -> None:

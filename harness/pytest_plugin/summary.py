@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ def pass_rates(reporter: Any) -> None:
     """A line for each test that was carried out several times."""
     rates = {
         report.nodeid: report.harness_runs
-        for report in _reports(reporter)
+        for report in chain.from_iterable(reporter.stats.values())
         if hasattr(report, "harness_runs")
     }
     if rates:
@@ -34,7 +34,9 @@ def annotate(reporter: Any) -> None:
 
     if reporter.config.pluginmanager.hasplugin(_ANOTHER):
         return
-    for report in _reports(reporter):
+    # A failure that pytest-rerunfailures has repeated is none.
+    told = {kind: reports for kind, reports in reporter.stats.items() if kind != "rerun"}
+    for report in chain.from_iterable(told.values()):
         if not hasattr(report, "harness_annotation"):
             continue
         file, line, told = report.harness_annotation
@@ -47,11 +49,6 @@ def annotate(reporter: Any) -> None:
                 message=told,
             )
         )
-
-
-def _reports(reporter: Any) -> Iterator[Any]:
-    for reports in reporter.stats.values():
-        yield from reports
 
 
 def _in_repository(file: str) -> str:

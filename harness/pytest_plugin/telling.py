@@ -14,15 +14,15 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.history import History
+from harness.pytest_plugin.hiding import hide
 from harness.pytest_plugin.place import Place
 from harness.pytest_plugin.state import ASKED, FAILED, PLACE, RUN, SETTINGS, own_id
 from harness.pytest_plugin.tracebacks import behind, met_at
 from harness.records import Effect, read_lines
 from harness.report.failure import account, fault_lines, fault_said, in_words
 from harness.report.timeline import timeline
-from harness.run.redact import Redactor
 
-__all__ = ["add_sections", "repeat_command", "tell_properties"]
+__all__ = ["repeat_command", "tell", "tell_properties"]
 
 _LOG_LINES: Final = 20
 _LEAST_WIDTH: Final = 100
@@ -33,15 +33,29 @@ _UNREADABLE: Final = (HarnessError, OSError, msgspec.MsgspecError)
 Row = tuple[str, str]
 
 
-def add_sections(item: pytest.Item, report: pytest.TestReport, error: BaseException) -> None:
+def tell(item: pytest.Item, report: pytest.TestReport, error: BaseException) -> None:
     """
-    Add to a failing test's report what is known of its environment, and how to repeat it.
+    Add to a failing test's report what is known of its environment, and how to repeat it; of
+    any report, take the daemon's token out.
 
     Args:
         item: The test; its environment is up, was put away, or never came up.
         report: Of the phase that failed.
         error: Why.
     """
+    if report.failed:
+        try:
+            _add_sections(item, report, error)
+        # An error of somebody's may fail when it is printed; the session goes on.
+        except Exception as trouble:  # noqa: BLE001
+            report.sections.append(("harness", f"cannot be told: {type(trouble).__name__}"))
+    place = item.stash.get(PLACE, None)
+    daemons = [item.config.stash[ASKED], None if place is None else place.wish.daemon]
+    if secrets := {daemon.token for daemon in daemons if daemon is not None and daemon.token}:
+        hide(secrets, report)
+
+
+def _add_sections(item: pytest.Item, report: pytest.TestReport, error: BaseException) -> None:
     place = item.stash.get(PLACE, None)
     file, line, statement = met_at(item, error)
     reason = list(_reason(report, error, statement=statement))
@@ -54,21 +68,6 @@ def add_sections(item: pytest.Item, report: pytest.TestReport, error: BaseExcept
     full = [*reason[:-1], ("seen", _text(error))] if _is_told_whole(error) else reason
     told = _table([*full, *rows])
     report.harness_annotation = (file, line, told)  # type: ignore[attr-defined]
-    daemons = [item.config.stash[ASKED], None if place is None else place.wish.daemon]
-    secrets = {daemon.token for daemon in daemons if daemon is not None and daemon.token}
-    if secrets:
-        _hide(secrets, report)
-
-
-def _hide(secrets: set[str], report: pytest.TestReport) -> None:
-    """A token may be in anything that the test printed, compared or raised."""
-    hide = Redactor(secrets).text
-    file, line, told = report.harness_annotation
-    report.harness_annotation = (file, line, hide(told))  # type: ignore[attr-defined]
-    report.sections[:] = [(title, hide(text)) for title, text in report.sections]
-    shown = str(report.longrepr)
-    if hide(shown) != shown:
-        report.longrepr = hide(shown)
 
 
 def _table(rows: Iterable[Row]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import pytest
 
@@ -24,8 +25,16 @@ def met_at(item: pytest.Item, error: BaseException) -> tuple[str, int, str]:
         [entry for entry in entries if Path(entry.path).name == "conftest.py"],
     ):
         if own:
-            return str(own[-1].path), own[-1].lineno + 1, str(own[-1].statement)
+            return str(own[-1].path), own[-1].lineno + 1, _statement(own[-1])
     return str(item.path), (item.location[1] or 0) + 1, ""
+
+
+def _statement(entry: Any) -> str:
+    try:
+        return str(entry.statement)
+    except (IndexError, AssertionError):
+        # The file is not what it was when it was imported.
+        return ""
 
 
 def behind(error: BaseException | None) -> Iterator[BaseException]:

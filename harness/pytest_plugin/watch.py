@@ -23,7 +23,7 @@ from harness.errors import InvalidValue
 from harness.history import OpType, Recorder
 from harness.pytest_plugin.state import TEST
 
-__all__ = ["Watch", "loops_of", "shown"]
+__all__ = ["Watch", "begun_by", "loops_of", "shown"]
 
 # What reads for a session; the session itself is looked at.
 _READER: Final = Exchange.listen.__qualname__
@@ -105,13 +105,17 @@ class Watch:
         """The tasks that the test began and that have not ended."""
         with self._lock:
             loops = [loop for loop in self._loops if not loop.is_closed()]
-        return [
-            task
-            for loop in loops
-            for task in asyncio.all_tasks(loop)
-            if any(context.get(TEST) is self._item for context in _contexts(task))
-            and getattr(task.get_coro(), "__qualname__", "") != _READER
-        ]
+        return [task for loop in loops for task in begun_by(self._item, loop)]
+
+
+def begun_by(item: pytest.Item, loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
+    """The tasks that a test began on a loop, and that have not ended."""
+    return [
+        task
+        for task in asyncio.all_tasks(loop)
+        if any(context.get(TEST) is item for context in _contexts(task))
+        and getattr(task.get_coro(), "__qualname__", "") != _READER
+    ]
 
 
 def loops_of(request: pytest.FixtureRequest) -> list[asyncio.AbstractEventLoop]:

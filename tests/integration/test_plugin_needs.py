@@ -22,8 +22,13 @@ _SUITE = {
             raise AssertionError("carried out")
 
         @pytest.mark.harness_needs("process")
+        @pytest.mark.harness_isolation("proxy")
         async def test_shared(harness_environment):
             raise AssertionError("carried out")
+
+        @pytest.mark.harness_needs("process")
+        async def test_has_its_own(harness_environment, harness_isolation):
+            assert harness_isolation == "daemon"
 
         @pytest.mark.harness_needs("process")
         @pytest.mark.harness_isolation("daemon")
@@ -58,7 +63,7 @@ _SUITE = {
         """,
 }
 
-_MET = ("test_met", "test_own", "test_met_without_environment")
+_MET = ("test_met", "test_own", "test_has_its_own", "test_met_without_environment")
 _UNMET = {
     "test_not_there": "docker: this version runs daemons as processes",
     "test_shared": "process: other tests use its daemon too",

@@ -141,21 +141,20 @@ def test_a_loop_that_is_blocked_is_told_of(portal: Portal, monkeypatch: pytest.M
     assert portal.run(story()) == 7
 
 
-def test_what_is_left_is_named_and_cancelled(portal: Portal) -> None:
-    """By the task's name and its coroutine's."""
+def test_tasks_are_cancelled_there(portal: Portal) -> None:
+    """Those that are named, and no others."""
 
     async def forever() -> None:
         await asyncio.Event().wait()
 
-    async def story() -> asyncio.Task[None]:
-        return asyncio.create_task(forever(), name="left")
+    async def story() -> list[asyncio.Task[None]]:
+        return [asyncio.create_task(forever()) for _ in range(2)]
 
-    task = portal.run(story())
-    [told] = portal.left_over()
+    one, other = portal.run(story())
+    portal.cancel([one])
 
-    assert told.startswith("left (")
-    assert told.endswith("forever)")
-    assert task.cancelled()
+    assert one.cancelled()
+    assert not other.done()
 
 
 def test_a_closed_portal_says_so() -> None:

@@ -6,15 +6,15 @@ test left something in it.
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any, Final
 
 from harness.clock import now
+from harness.environment import kernel
 from harness.environment.dialling import session_with
 from harness.environment.stack import Site
 from harness.errors import CallFailed, CallUnknown, ConnectFailed, EnvironmentFailed
 
-__all__ = ["changes", "connections_can_be_counted", "settled"]
+__all__ = ["changes", "settled"]
 
 _SETTLE_S: Final = 2.0
 # Most daemons see it within a millisecond, and every test of a shared daemon waits for it.
@@ -22,13 +22,6 @@ _FIRST_PAUSE_S: Final = 0.001
 _LONGEST_PAUSE_S: Final = 0.05
 # Longer than a daemon takes to forget a connection: two looks in a row show the same one twice.
 _SETTLING_PAUSE_S: Final = 0.01
-_ESTABLISHED: Final = "01"
-_TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
-
-
-def connections_can_be_counted() -> bool:
-    """Whether this system's kernel shows its table of connections."""
-    return _TABLES[0].exists()
 
 
 async def _fingerprint(site: Site) -> dict[str, Any]:
@@ -54,8 +47,8 @@ async def _fingerprint(site: Site) -> dict[str, Any]:
         return {"trouble": error.headline}
     # Not always both: the kernel takes ten times as long to tell as most daemons. Of another
     # machine's connections it knows nothing.
-    if "connections" not in seen and site.address.is_loopback and connections_can_be_counted():
-        seen = {**seen, "tcp_connections": _connections(site.address.port)}
+    if "connections" not in seen and site.address.is_loopback and kernel.is_readable():
+        seen = {**seen, "tcp_connections": kernel.connections(site.address.port)}
     return seen
 
 
@@ -105,15 +98,3 @@ async def changes(before: dict[str, Any], site: Site) -> dict[str, tuple[Any, An
             return found
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-
-def _connections(port: int) -> int:
-    """How many connections that port has, as the kernel counts them."""
-    wanted = f":{port:04X}"
-    count = 0
-    for table in _TABLES:
-        lines = table.read_text("ascii").splitlines()[1:] if table.exists() else []
-        for line in lines:
-            _, local, _, state, *_ = line.split()
-            count += local.endswith(wanted) and state == _ESTABLISHED
-    return count

@@ -17,10 +17,11 @@ from typing import Any, Final
 
 from harness.address import Address, address_of_url
 from harness.daemons.base import Daemon
+from harness.environment import kernel
 from harness.environment.attached import AttachedDaemon
 from harness.environment.backends import EMBEDDED, stack_of
 from harness.environment.clean_up import put_away
-from harness.environment.fingerprint import changes, connections_can_be_counted, settled
+from harness.environment.fingerprint import changes, settled
 from harness.environment.household import Household
 from harness.environment.local import LocalDaemon, LocalProxy
 from harness.environment.probe import ResetPath
@@ -86,7 +87,7 @@ def can_be_shared(daemon: Daemon, *, among_runs: bool = False) -> bool:
         return True
     if "health" in daemon.dialect.questions:
         return True
-    return not among_runs and connections_can_be_counted()
+    return not among_runs and kernel.is_readable()
 
 
 class FreshServer:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from harness.clock import now
+from harness.environment import kernel
 from harness.environment.base import Environment
 from harness.errors import HarnessError, NotIsolated, ProgramExited, ProxyError
 from harness.pytest_plugin.watch import shown
@@ -42,6 +44,25 @@ def _in_place(environment: Environment) -> list[str]:
     return [injection.name for injection in environment.injections if injection.in_place]
 
 
+def _is_silent(environment: Environment) -> bool:
+    """Whether nobody listens for the daemon: closing its sockets is how its end begins."""
+    port = environment.stack.site.address.port
+    return kernel.is_readable() and not kernel.listens(port)
+
+
+async def _all_closed(environment: Environment) -> bool:
+    if environment.abilities.get("events") is not None:
+        return False
+    # Where it cannot be asked, its tear-down says so.
+    with suppress(HarnessError):
+        await environment.collect()
+    numbers = {
+        kind: {event.connection for event in environment.events if event.kind == kind}
+        for kind in ("opened", "closed")
+    }
+    return numbers["opened"] <= numbers["closed"]
+
+
 class Leavings:
     """
     What one test left.
@@ -55,15 +76,20 @@ class Leavings:
         self.gone: list[tuple[str, str]] = []
         self.found: list[tuple[str, str]] = []
 
-    async def look(self, environment: Environment, tasks: Sequence[asyncio.Task[Any]]) -> None:
+    async def look(
+        self, environment: Environment, tasks: Sequence[asyncio.Task[Any]], *, own: bool
+    ) -> None:
         """
         Find what is there, and put away what nobody else does.
 
         Args:
             environment: The test's, still up.
             tasks: Those that the test began and that ran when it was over.
+            own: Whether its daemon is its own; else somebody will look at that.
         """
         self.gone = ended(environment)
+        if own and not self.gone and _is_silent(environment):
+            await self.see_ends(environment)
         self.found += [("fault", f"{name} was never put on") for name in environment.idle]
         self.found += [("fault", f"{name} was still in place") for name in _in_place(environment)]
         self.found += [
@@ -73,6 +99,7 @@ class Leavings:
         ]
         await self._end(tasks)
         if environment.stack.server.trouble is not None:
+            self.gone = ended(environment)
             return
         try:
             await self._look_at_proxies(environment)
@@ -80,6 +107,21 @@ class Leavings:
             await self.see_ends(environment)
             if environment.stack.server.trouble is None:
                 raise
+        if not self.gone and not self.found:
+            await self._look_at_connections(environment)
+
+    async def _look_at_connections(self, environment: Environment) -> None:
+        """Those through the proxy that the test's own clients hold."""
+        # Where the proxy tells that there is none it is not asked of the kernel, which is slow.
+        seen = kernel.is_readable() and environment.address.is_loopback
+        if not seen or await _all_closed(environment):
+            return
+        deadline = now() + _ENDING_S
+        while (held := kernel.held_open(environment.address.port)) and now() < deadline:
+            await asyncio.sleep(_POLL_S)
+        if held:
+            many = "1 was" if held == 1 else f"{held} were"
+            self.found.append(("connection", f"{many} still open to {environment.url}"))
 
     async def see_ends(self, environment: Environment) -> None:
         """Something does not answer: what was just killed takes a moment to be gone."""

@@ -275,7 +275,7 @@ class Place:
             logs = self.logs()
             await put_away(
                 None,
-                self._left.look(environment, self._tasks),
+                self._left.look(environment, self._tasks, own=self._shared is None),
                 self._put_back(environment),
                 self._see_daemon(environment),
                 self._keep(logs),

@@ -143,8 +143,8 @@ def test_a_daemon_that_cannot_be_looked_at_is_not_shared(tmp_path: Path) -> None
     """Where neither it nor the kernel tells, each test gets a daemon of its own."""
     blind = """
     from pathlib import Path
-    from harness.environment import fingerprint
-    fingerprint._TABLES = (Path("nowhere"),)
+    from harness.environment import kernel
+    kernel._TABLES = (Path("nowhere"),)
     """
     assert level(tmp_path, conftest=_PLAIN + blind, echo=ECHO) == "daemon"
 
@@ -157,9 +157,9 @@ def test_somebody_elses_daemon_is_always_shared(tmp_path: Path) -> None:
     from pathlib import Path
     from harness.daemons.running import Running
     from harness.dialects.plain import Plain
-    from harness.environment import fingerprint
+    from harness.environment import kernel
 
-    fingerprint._TABLES = (Path("nowhere"),)
+    kernel._TABLES = (Path("nowhere"),)
 
     @pytest.fixture(scope="session")
     def harness_daemon():

@@ -48,6 +48,10 @@ _LEAVES = """
     async def forever():
         await asyncio.Event().wait()
 
+    def test_5_connection_of_ones_own(harness_environment, keep):
+        from websockets.sync.client import connect
+        keep.append(connect(harness_environment.url))
+
     async def test_6_task(harness_environment, keep):
         keep.append(asyncio.create_task(forever(), name="left"))
 
@@ -102,6 +106,7 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         ("test_3_toxic_by_another_client", "toxic  theirs was still on the wire"),
         ("test_4_link", "link  the proxy was still disabled"),
         ("test_5_connection", "connection  caller was never closed"),
+        ("test_5_connection_of_ones_own", "connection  1 was still open to ws://127.0.0.1:"),
         ("test_6_task", "task  left (forever) was still running"),
         ("test_7_task_on_our_loop", "task  left (forever) was still running"),
         ("test_8_task_by_harness_run", "left tasks on the harness's loop: left (forever)"),

@@ -107,7 +107,7 @@ def refuse_remote(address: Address, *, what: str, allow_remote: bool) -> None:
     """
     if not allow_remote and not address.is_loopback:
         rows = [
-            ("next", "give --allow-remote (allow_remote=True) if that machine is yours to harm")
+            ("next", "if that machine is yours to harm: --allow-remote, or allow_remote = true")
         ]
         if address.is_name:
             rows.insert(

@@ -24,6 +24,8 @@ __all__ = ["daemon_ready", "proxy_ready"]
 
 _POLL_S: Final = 0.02
 _HOPELESS: Final = ("unauthorized", "tls")
+_HINTS: Final = {"rejected": "check the path, the headers, the subprotocols and the token"}
+_NO_HELLO: Final = "hello was sent and never answered"
 
 
 async def proxy_ready(control: Control, program: Program, *, within_s: float) -> None:
@@ -58,7 +60,10 @@ async def daemon_ready(daemon: Daemon, address: Address, program: Program) -> No
         StartTimeout: If it does not within `daemon.start_timeout_s`.
     """
 
+    hint = ""
+
     async def ask(within_s: float) -> str | None:
+        nonlocal hint
         probe = session_with(daemon, address, process="probe", open_timeout_s=max(0.05, within_s))
         try:
             async with probe:
@@ -67,11 +72,18 @@ async def daemon_ready(daemon: Daemon, address: Address, program: Program) -> No
             # Waiting turns no wrong token into a right one, and no certificate either.
             if error.kind in _HOPELESS:
                 raise
+            hint = _HINTS.get(error.kind, "")
+            if _NO_HELLO in error.headline:
+                hint = (
+                    f'does it speak the dialect "{daemon.dialect.name}"? "plain" is any WebSocket'
+                )
             return error.headline
 
     within_s = daemon.start_timeout_s
-    what = f'daemon "{daemon.type}" did not answer hello within {within_s:g} s'
-    await _until(ask, program, what=what, where=str(address), within_s=within_s)
+    what = f'daemon "{daemon.type}" was not ready within {within_s:g} s'
+    # A query may hold what is nobody's business.
+    where = f"{address}{daemon.path.partition('?')[0]}"
+    await _until(ask, program, what=what, where=where, within_s=within_s, hint=lambda: hint)
 
 
 async def _until(
@@ -81,6 +93,7 @@ async def _until(
     what: str,
     where: str,
     within_s: float,
+    hint: Callable[[], str] = str,
 ) -> None:
     """Ask until the answer is None, the program ends or the time is over."""
     deadline = now() + within_s
@@ -104,6 +117,7 @@ async def _until(
                     ("address", f"{where} (process {program.pid} {program.state})"),
                     ("last try", f"{found}, {now() - seen:.1f} s ago, number {tries}"),
                     *rows,
+                    *([("next", hint())] if hint() else []),
                     program.next_step(),
                 ],
             )

@@ -47,8 +47,46 @@ async def test_a_daemon_that_never_answers_hello(tmp_path: Path) -> None:
 
     text = await refused(daemon, tmp_path, StartTimeout)
 
-    assert 'daemon "scripted" did not answer hello within 0.6 s' in text
+    assert 'daemon "scripted" was not ready within 0.6 s' in text
     assert "last try" in text
+
+
+ANSWERS = """
+import asyncio, http, sys
+from websockets.asyncio.server import serve
+
+async def talk(connection):
+    async for _ in connection:
+        await connection.send('{"nice": "to meet you"}')
+
+def look(connection, request):
+    if request.path != sys.argv[2]:
+        return connection.respond(http.HTTPStatus.NOT_FOUND, "no")
+
+async def main():
+    async with serve(talk, "127.0.0.1", int(sys.argv[1]), process_request=look):
+        await asyncio.Future()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        ("/", 'does it speak the dialect "exai"? "plain" is any WebSocket'),
+        ("/ws", "check the path, the headers, the subprotocols and the token"),
+    ],
+)
+async def test_a_daemon_that_means_something_else(tmp_path: Path, path: str, advice: str) -> None:
+    """Another language, another path: what to look at is told before all else."""
+    (tmp_path / "server.py").write_text(ANSWERS)
+    script = f"{{python}} {tmp_path}/server.py {{port}} {path}"
+    daemon = Scripted(script=script, start_timeout_s=1.5)
+
+    text = await refused(daemon, tmp_path, StartTimeout)
+
+    assert f"next      {advice}" in text
 
 
 async def test_a_daemon_that_listens_nowhere(tmp_path: Path) -> None:

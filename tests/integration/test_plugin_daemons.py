@@ -310,7 +310,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     [
         ("absent", "the daemon's command cannot be started: No such file or directory"),
         ("exits", "the daemon exited with 4 before it was ready"),
-        ("mute", 'daemon "command" did not answer hello within 0.3 s'),
+        ("mute", 'daemon "command" was not ready within 0.3 s'),
     ],
 )
 def test_a_bad_daemon_is_told_of_shortly(bad: Outcome, level: str, kind: str, said: str) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from harness.pytest_plugin import marks
 from harness.pytest_plugin.options import Settings
-from harness.pytest_plugin.state import FAILED, LAST_WORDS, PLACE, RUN, SETTINGS
+from harness.pytest_plugin.state import ASKED, FAILED, LAST_WORDS, PLACE, RUN, SETTINGS
 
 if TYPE_CHECKING:
     from toxiproxy import Toxiproxy
@@ -51,12 +51,11 @@ def harness_settings(pytestconfig: pytest.Config) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def harness_daemon(pytestconfig: pytest.Config, harness_settings: Settings) -> Daemon:
+def harness_daemon(pytestconfig: pytest.Config) -> Daemon:
     """Whom to test. Override it to return a `harness.daemons.base.Daemon` of your own."""
-    from harness.project import choose_daemon
+    from harness.daemons.reference import Reference
 
-    with told():
-        return choose_daemon(harness_settings.daemon, folder=pytestconfig.rootpath)
+    return pytestconfig.stash[ASKED] or Reference()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,16 +41,36 @@ def asked_for(config: pytest.Config, settings: Settings) -> Daemon | None:
     Raises:
         pytest.UsageError: If it, or the project's table of it, cannot be used.
     """
-    project = config.rootpath / "pyproject.toml"
-    # Read as text: whoever has no table of ours must not wait for us.
-    asked = project.is_file() and "tool.harness" in project.read_text("utf-8", "replace")
-    if settings.daemon is None and not asked:
+    folder = _project(config)
+    if settings.daemon is None and not _has_table(folder):
         return None
     from harness.errors import InvalidValue
     from harness.project import choose_daemon
 
     try:
-        return choose_daemon(settings.daemon, folder=config.rootpath)
+        return choose_daemon(settings.daemon, folder=folder)
     except InvalidValue as error:
         where = "" if settings.daemon_from is None else f"{settings.daemon_from}: "
         raise pytest.UsageError(f"harness: {where}{error}") from None
+
+
+def _project(config: pytest.Config) -> Path:
+    """
+    The folder of the project that is tested: the nearest one with a table of ours, from the
+    tests that were asked for up to the root directory, which it is where there is none.
+    """
+    root = config.rootpath
+    asked = [config.invocation_params.dir / arg.split("::")[0] for arg in config.args]
+    try:
+        start = Path(os.path.commonpath(asked))
+    except ValueError:
+        return root
+    above = [start, *start.parents] if start.is_relative_to(root) else []
+    inside = [folder for folder in above if folder.is_relative_to(root)]
+    return next((folder for folder in inside if _has_table(folder)), root)
+
+
+def _has_table(folder: Path) -> bool:
+    # Read as text: whoever has no table of ours must not wait for us.
+    file = folder / "pyproject.toml"
+    return file.is_file() and "tool.harness" in file.read_text("utf-8", "replace")

@@ -27,6 +27,11 @@ __all__ = ["repeat_command", "tell", "tell_properties"]
 _LOG_LINES: Final = 20
 _LEAST_WIDTH: Final = 100
 _PHASES: Final = {"setup": "set-up", "teardown": "tear-down"}
+# Of pytest's own options those that may change what a test does.
+_OF_PYTEST: Final = (
+    *("-c", "--config-file", "--rootdir", "-o", "--override-ini", "-p", "-W"),
+    *("--import-mode", "--confcutdir", "--asyncio-mode", "--timeout", "--timeout-method"),
+)
 # A record or a log that cannot be read is told of; the test's own error stands above it.
 _UNREADABLE: Final = (HarnessError, OSError, msgspec.MsgspecError)
 
@@ -195,7 +200,22 @@ def repeat_command(item: pytest.Item) -> str:
         command.append(_flag("harness_strict"))
     if "harness_only_run" in given:
         command += [_flag("harness_only_run"), given["harness_only_run"]]
-    return shlex.join(command)
+    return shlex.join([*command, *_of_pytest(item.config)])
+
+
+def _of_pytest(config: pytest.Config) -> Iterator[str]:
+    """What else was given that may change a test: another ini file, plugins, their modes."""
+    # A worker of pytest-xdist is told the arguments of its controller.
+    given = getattr(config, "workerinput", {}).get("mainargv", config.invocation_params.args)
+    told: dict[tuple[str, ...], None] = {}
+    for n, arg in enumerate(given):
+        # With its value in the next word, after "=", or, where it has one letter, at once.
+        if arg in _OF_PYTEST:
+            told[tuple(given[n : n + 2])] = None
+        elif arg.partition("=")[0] in _OF_PYTEST or arg[:2] in ("-c", "-o", "-p", "-W"):
+            told[arg,] = None
+    for words in told:
+        yield from words
 
 
 def _flag(name: str) -> str:

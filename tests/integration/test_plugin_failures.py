@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.inner import Outcome, carried_out
-from tests.integration.plugin_runs import again, block, copied, pytest_in, rows, sections
+from tests.integration.plugin_runs import FEW, again, block, copied, pytest_in, rows, sections
 
 _SUITE = {
     "apart.py": """
@@ -236,7 +236,28 @@ def test_a_test_without_an_environment_says_how_to_repeat_it(run: Outcome):
     told = rows(block(run, "test_without_environment"))
 
     assert told.keys() == {"expected", "seen", "again"}
-    assert told["again"] == ["pytest test_a.py::test_without_environment --harness-seed 7"]
+    [command] = told["again"]
+    assert command == "pytest test_a.py::test_without_environment --harness-seed 7 -W error"
+
+
+@pytest.mark.parametrize("spread", [(), ("-n", "1")])
+def test_the_command_has_what_changes_a_test(tmp_path: Path, spread: tuple[str, ...]):
+    """
+    The ini file and the modes that were given; not what was chosen, shown or counted.
+    """
+    (tmp_path / "other.ini").write_text("[pytest]\nharness_isolation = daemon\n")
+    (tmp_path / "test_a.py").write_text(
+        "async def test_it(harness_isolation):\n    assert harness_isolation == 'proxy'\n"
+    )
+    mode = ("--asyncio-mode=auto", "-c", "other.ini", "-o", "asyncio_debug=false")
+
+    run = pytest_in(tmp_path, *mode, "-x", "--tb=short", "-k", "test_it", *spread)
+    arguments = again(block(run, "test_it"))
+    repeated = pytest_in(tmp_path, *arguments)
+
+    assert arguments[0] == "test_a.py::test_it"
+    assert arguments[3:] == [*FEW, *mode]
+    assert again(block(repeated, "test_it")) == arguments
 
 
 def test_a_test_that_passes_or_is_none_of_ours_is_left_alone(run: Outcome):
@@ -280,6 +301,6 @@ def test_the_command_fits_the_folder_it_was_begun_in(tmp_path: Path):
 
     assert arguments == [
         *("../test_a.py::test_it", "--harness-seed", "5", "--harness-daemon", "reference"),
-        *("--harness-isolation", "daemon", "--harness-strict"),
+        *("--harness-isolation", "daemon", "--harness-strict", *FEW),
     ]
     assert again(block(repeated, "test_it")) == arguments

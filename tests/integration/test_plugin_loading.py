@@ -212,3 +212,22 @@ def test_a_table_that_is_right_is_what_the_header_tells_of(project: Path):
     )
 
     assert "daemon running 127.0.0.1:9" in header(pytest_in(project, variables=_SEED))
+
+
+@pytest.mark.parametrize(("start", "asked"), [("svc", ()), (".", ("svc",)), ("svc/tests", ("."))])
+def test_the_nearest_table_is_the_projects(tmp_path: Path, start: str, asked: tuple[str, ...]):
+    """
+    In a repository of several services each has its own; the root directory may be above.
+    """
+    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
+    (tmp_path / "svc" / "tests").mkdir(parents=True)
+    (tmp_path / "svc" / "pyproject.toml").write_text(
+        '[tool.harness.daemon]\naddress = "ws://localhost:1"\ndialect = "plain"\n'
+    )
+    (tmp_path / "svc" / "tests" / "test_a.py").write_text(
+        "def test_it(harness_daemon):\n    assert str(harness_daemon.address) == 'localhost:1'\n"
+    )
+    run = pytest_in(tmp_path / start, *asked)
+
+    assert "1 passed" in run.text, run.text
+    assert "harness: daemon running localhost:1, backend attached" in run.text

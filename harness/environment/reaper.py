@@ -35,6 +35,7 @@ _MOST_SCANS = 100
 _SCAN_PAUSE_S = 0.05
 _PARENT_CHECK_S = 0.5
 _DELETE_TIMEOUT_S = 0.5
+_ELSEWHERE = ("delete", "leave")
 
 
 def carriers(run_id: str, program: str | None = None) -> list[int]:
@@ -89,7 +90,7 @@ def _listen(stream: int, harness: int) -> list[list[str]]:
     orders = [line.split(" ", 2) for line in os.fsdecode(text).split("\n")[:-1]]
     done = {run_id for run_id, *order in orders if order == ["done"]}
     # What could not be removed from somebody else's server is still there.
-    return [order for order in orders if order[0] not in done or order[1] in ("delete", "leave")]
+    return [order for order in orders if order[0] not in done or order[1] in _ELSEWHERE]
 
 
 def _sweep(run_ids: set[str]) -> None:
@@ -129,7 +130,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     orders = _listen(0, int(sys.argv[1]))
-    run_ids = {run_id for run_id, what, *_ in orders if what == "watch"}
+    run_ids = {run_id for run_id, what, *_ in orders if what not in _ELSEWHERE}
     for run_id in run_ids:
         end_all(run_id)
     urls = _to_delete(orders)

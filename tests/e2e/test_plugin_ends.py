@@ -293,6 +293,17 @@ def test_a_time_limit_by_thread_leaves_nothing(tmp_path: Path, test: str, level:
     assert left(tmp_path) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_go_with_their_controller(
+    tmp_path: Path, moment_s: float, number: signal.Signals
+) -> None:
+    """Each has its own daemons and proxies; the controller has nothing to put away itself."""
+    code, text = ended(tmp_path, moment_s, number, options=("-n", "2"))
+
+    assert code == -number, text
+    assert left(tmp_path) == [], f"after {moment_s:.3f} s"
+
+
 def test_a_worker_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
     """A test kills its own process; xdist goes on with another one."""
     files = {

@@ -133,12 +133,27 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
         monkeypatch.setattr(Control, "proxies", no_answer)
 
+    @pytest.mark.parametrize("n", range(8))
+    @pytest.mark.harness_isolation("daemon")
+    async def test_9_just_exiting(harness_environment, n):
+        # Its connection is closed before its process is gone.
+        async with harness_environment.client() as client:
+            with pytest.raises(CallUnknown):
+                await client.call("exit")
+
     async def test_8_proxy_removed(harness_environment):
         # It harms nobody: everybody has a proxy of their own.
         await harness_environment.control.delete(harness_environment.name)
     """,
     }
     return carried_out(tmp_path_factory.mktemp("ended"), files, *_CALM)
+
+
+@pytest.mark.parametrize("n", range(8))
+def test_a_daemon_that_is_just_exiting_is_told(ended: Outcome, n: int) -> None:
+    """Its own test is over before its process is."""
+    assert ended.ends()[f"test_9_just_exiting[{n}]"] == ["error"]
+    assert "the daemon exited with 3" in ended.complaint(f"test_9_just_exiting[{n}]")
 
 
 @pytest.mark.parametrize("test", ["test_1_exits", "test_2_own_exits"])

@@ -52,10 +52,10 @@ async def test_a_reset_is_one_clients_trouble(harness_environment):
     assert client.ending.kind == "reset"
 
 
-async def test_a_slow_sender_keeps_nobody_waiting(harness_environment):
-    """While one client's message trickles in for a second, another is served."""
+async def test_a_slow_reader_keeps_nobody_waiting(harness_environment):
+    """While one client takes a second to read its reply, another is served."""
     env = harness_environment
-    trickle = Bandwidth(stream="upstream", rate_kb_per_s=10)
+    trickle = Bandwidth(stream="downstream", rate_kb_per_s=10)
     async with env.client() as client, env.inject(trickle):
         slow = asyncio.create_task(client.call("x" * 10_000, timeout_s=10))
         assert await served(env)

@@ -285,12 +285,12 @@ def _line(row: _Row, start_ns: int, width: int) -> str:
     if row.lane is None:
         return _cut(f"{at} {mark} {row.what}", width).rstrip()
     cells = ["", "", ""]
-    # The last lane runs to the end of the line, the others end before the next begins.
-    last = width - 12 - text - 2 * lane
+    column = _LANES.index(row.lane)
+    # A row has one cell, which may run on to the end of the line.
+    room = width - 12 - text - column * lane
     dashes = "─" * (lane - 3)
     arrow = {"right": f"{dashes}▶", "left": f"◀{dashes}"}.get(row.arrow, row.cell)
-    cell = _cut_inside(arrow, last) if row.lane == "daemon" else _cut(arrow, lane - 1)
-    cells[_LANES.index(row.lane)] = cell
+    cells[column] = _cut_inside(arrow, room) if row.lane == "daemon" else _cut(arrow, room)
     lanes = "".join(cell.ljust(lane) for cell in cells)
     return f"{at} {mark} {_cut(row.what, text - 1).ljust(text)}{lanes}".rstrip()
 

@@ -4,8 +4,8 @@ What the pytest plugin costs: loading it, and twenty tests with an environment e
     python -m tests.benchmarks.plugin [--rounds N]
 
 Each figure is the difference of two pytest runs, one with and one without the plugin's part,
-taken in turns; medians (min..max). Loading is told in CPU time: it waits for nothing, and what
-else the machine does meanwhile is ten times as long. The musts: loading within 50 ms; 20 tests
+taken in turns; medians (min..max). Loading is told in CPU time, of the least of five runs each: it
+waits for nothing, and what else the machine does meanwhile is ten times as long. The musts: loading within 50 ms; 20 tests
 with fresh proxies on a shared daemon within 1.5 s beyond pytest itself; 20 with fresh
 environments within 8 s. Ends with 1 if a must is missed.
 """
@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,7 @@ TESTS: Final = 20
 LOAD_MUST_MS: Final = 50.0
 SHARED_MUST_MS: Final = 1500.0
 FRESH_MUST_MS: Final = 8000.0
+_NONE: Final[Mapping[str, str]] = {}
 
 _CALL: Final = """
 import pytest
@@ -46,10 +47,12 @@ def _cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _pytest_ms(clock: Callable[[], float], folder: Path, *options: str) -> float:
+def _pytest_ms(
+    clock: Callable[[], float], more: Mapping[str, str], folder: Path, *options: str
+) -> float:
     started = clock()
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
-    variables = {**os.environ, "HARNESS_SEED": "7"}
+    variables = {**os.environ, "HARNESS_SEED": "7", **more}
     done = subprocess.run(
         command, cwd=folder, env=variables, capture_output=True, text=True, check=False
     )
@@ -72,19 +75,41 @@ def _project(folder: Path, *, fixture: str, body: str) -> Path:
     return folder
 
 
-def _differences(
+def _pairs(
     rounds: int,
     plain: Sequence[str],
     ours: Sequence[str],
     *,
     clock: Callable[[], float] = now,
-) -> list[float]:
+    variables: Mapping[str, str] = _NONE,
+) -> list[tuple[float, float]]:
     """Both in turns, so that what else the machine does meets both."""
-    found = []
-    for _ in range(rounds):
-        without = _pytest_ms(clock, Path(plain[0]), *plain[1:])
-        found.append(_pytest_ms(clock, Path(ours[0]), *ours[1:]) - without)
-    return found
+    return [
+        (
+            _pytest_ms(clock, variables, Path(plain[0]), *plain[1:]),
+            _pytest_ms(clock, variables, Path(ours[0]), *ours[1:]),
+        )
+        for _ in range(rounds)
+    ]
+
+
+def _differences(rounds: int, plain: Sequence[str], ours: Sequence[str]) -> list[float]:
+    return [took - without for without, took in _pairs(rounds, plain, ours)]
+
+
+def _loading(rounds: int, empty: str) -> float:
+    """
+    The least that was needed with it, beyond the least without it: what else the machine does
+    only adds, and much more than the plugin. Alone with pytest, for other plugins take more, too.
+    """
+    pairs = _pairs(
+        rounds,
+        (empty,),
+        (empty, "-p", "harness.pytest_plugin"),
+        clock=_cpu_s,
+        variables={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+    )
+    return min(took for _, took in pairs) - min(without for without, _ in pairs)
 
 
 def _tell(what: str, took: Sequence[float], must: float) -> bool:
@@ -100,7 +125,7 @@ def _measure(rounds: int, root: Path) -> bool:
     plain = str(_project(root / "plain", fixture="request", body="pass"))
     ours = str(_project(root / "ours", fixture="harness_environment", body=_WITH))
     print(f"pytest plugin, medians of {rounds} (min..max), beyond the same pytest run without it")
-    load = _differences(5 * rounds, (empty, "-p", "no:harness"), (empty,), clock=_cpu_s)
+    load = [_loading(5, empty) for _ in range(rounds)]
     shared = _differences(rounds, (plain,), (ours,))
     fresh = _differences(rounds, (plain,), (ours, "--harness-isolation", "environment"))
     met = [

@@ -5,9 +5,9 @@ What the pytest plugin costs: loading it, and twenty tests with an environment e
 
 Each figure is the difference of two pytest runs, one with and one without the plugin's part,
 taken in turns; medians (min..max). Loading is told in CPU time, of the least of five runs each: it
-waits for nothing, and what else the machine does meanwhile is ten times as long. The musts: loading within 50 ms; 20 tests
-with fresh proxies on a shared daemon within 1.5 s beyond pytest itself; 20 with fresh
-environments within 8 s. Ends with 1 if a must is missed.
+waits for nothing, and what else the machine does meanwhile is ten times as long. The musts:
+loading within 50 ms; 20 tests with fresh proxies on a shared daemon within 1.5 s beyond pytest
+itself; 20 with fresh environments within 8 s. Ends with 1 if a must is missed.
 """
 
 from __future__ import annotations

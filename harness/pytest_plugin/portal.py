@@ -42,8 +42,7 @@ class _Job(Generic[T]):
         self._task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[T]) -> None:
-        # As an ordinary error: asyncio's own would end all the tear-down that follows.
-        error = futures.CancelledError() if task.cancelled() else task.exception()
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is None:
             self.end.set_result(task.result())
         else:

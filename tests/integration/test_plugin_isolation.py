@@ -277,3 +277,24 @@ def test_process_faults_are_allowed_on_a_daemon_of_ones_own(harmed: Outcome) -> 
     ends = harmed.ends()
 
     assert [ends[name] for name in ends if name.startswith("test_own")] == [["passed"]] * 3
+
+
+def test_the_runs_of_one_test_share_no_daemon_that_tells_little(tmp_path: Path) -> None:
+    """Its connections are all that is seen of a plain one: a run may meet what another left."""
+    files = {
+        "conftest.py": _PLAIN,
+        "echo.py": ECHO,
+        "test_it.py": """
+    import pytest
+
+    @pytest.mark.harness_runs(2)
+    def test_runs(harness_environment, harness_isolation):
+        assert harness_isolation == "daemon"
+
+    def test_once(harness_environment, harness_isolation):
+        assert harness_isolation == "proxy"
+    """,
+    }
+    outcome = carried_out(tmp_path, files)
+
+    assert outcome.ends() == {"test_runs": ["passed"], "test_once": ["passed"]}, outcome.text

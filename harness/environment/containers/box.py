@@ -1,0 +1,149 @@
+"""One container."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import docker.errors
+from docker.models.containers import Container as Wrapped
+
+from harness.environment.containers.order import BoxState, Order
+from harness.environment.containers.told import TIMEOUT_S, remove, told
+
+__all__ = ["Box"]
+
+
+class Box:
+    """A container that was made."""
+
+    def __init__(self, order: Order, wrapped: Wrapped) -> None:
+        self.order = order
+        self._wrapped = wrapped
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.order.name
+
+    @property
+    def id(self) -> str:
+        """The engine's id of it."""
+        return str(self._wrapped.id)
+
+    def state(self) -> BoxState:
+        """How it is now."""
+        with told(f"container {self.name} cannot be looked at"):
+            try:
+                self._wrapped.reload()
+            except docker.errors.NotFound:
+                return BoxState(status="removed")
+        state = self._wrapped.attrs["State"]
+        status = str(state["Status"])
+        return BoxState(
+            status=status,
+            exit_code=state["ExitCode"] if status in ("exited", "dead") else None,
+            oom_killed=bool(state["OOMKilled"]),
+            pid=int(state["Pid"]),
+        )
+
+    def networks(self) -> dict[str, str]:
+        """The networks it is on, and its address on each."""
+        self.state()
+        found = self._wrapped.attrs["NetworkSettings"]["Networks"]
+        return {str(name): str(there["IPAddress"]) for name, there in found.items()}
+
+    def published(self, port: int) -> tuple[str, int] | None:
+        """Where a port of it stands outside; None where it is not published."""
+        self.state()
+        found = self._wrapped.attrs["NetworkSettings"]["Ports"].get(f"{port}/tcp") or []
+        return (str(found[0]["HostIp"]), int(found[0]["HostPort"])) if found else None
+
+    def start(self) -> None:
+        """Start it again."""
+        with told(f"container {self.name} cannot be started"):
+            self._wrapped.start()
+
+    def pause(self) -> None:
+        """Freeze its processes."""
+        with told(f"container {self.name} cannot be paused"):
+            self._wrapped.pause()
+
+    def unpause(self) -> None:
+        """Let them go on; nothing, where they are not frozen."""
+        with told(f"container {self.name} cannot be resumed"):
+            if self.state().status == "paused":
+                self._wrapped.unpause()
+
+    def kill(self) -> None:
+        """End its processes at once; nothing, where there are none."""
+        with told(f"container {self.name} cannot be killed"):
+            if self.state().alive:
+                self._wrapped.kill()
+                self._wrapped.wait(timeout=TIMEOUT_S)
+
+    def stop(self, *, within_s: float) -> None:
+        """Ask it to end; kill it after that many whole seconds."""
+        with told(f"container {self.name} cannot be stopped"):
+            self._wrapped.stop(timeout=max(1, round(within_s)))
+
+    def leave(self, network: str) -> None:
+        """Cut it off a network; nothing, where it is not on it."""
+        with told(f"container {self.name} cannot be cut off {network}"):
+            if network in self.networks():
+                self._network(network).disconnect(self._wrapped)
+
+    def join(self, network: str, *, address: str | None) -> None:
+        """Put it on a network; nothing, where it is on it."""
+        with told(f"container {self.name} cannot be put on {network}"):
+            if network not in self.networks():
+                self._network(network).connect(self._wrapped, ipv4_address=address)
+
+    def _network(self, name: str) -> Any:
+        return self._client.networks.get(name)
+
+    @property
+    def _client(self) -> Any:
+        return self._wrapped.client
+
+    def limit(self, *, memory_bytes: int | None = None, cpus: float | None = None) -> None:
+        """Change its limits; None leaves one as it is."""
+        options: dict[str, Any] = {}
+        if memory_bytes is not None:
+            options |= {"mem_limit": memory_bytes, "memswap_limit": memory_bytes}
+        if cpus is not None:
+            options |= {"cpu_period": 100_000, "cpu_quota": int(cpus * 100_000)}
+        with told(f"container {self.name} cannot be limited"):
+            self._wrapped.update(**options)
+
+    def use(self) -> dict[str, Any]:
+        """What it uses at the moment, in the engine's words; {} where it does not run."""
+        with told(f"container {self.name} cannot be measured"):
+            try:
+                return dict(self._wrapped.stats(stream=False, one_shot=True))
+            except docker.errors.NotFound:
+                return {}
+
+    def execute(self, command: Sequence[str], *, user: str = "") -> tuple[int, str]:
+        """Run a command in it: how it ended, and what it wrote."""
+        with told(f"nothing can be executed in container {self.name}"):
+            code, output = self._wrapped.exec_run(list(command), user=user)
+        return int(code), bytes(output).decode("utf-8", "replace")
+
+    def listen(self) -> tuple[Iterator[bytes], Callable[[], None]]:
+        """What it writes from now on, until it ends; before `start`, all of it."""
+        with told(f"the output of container {self.name} cannot be followed"):
+            stream = self._client.api.attach(self.id, stdout=True, stderr=True, stream=True)
+        return stream, stream.close
+
+    def read(self) -> tuple[Iterator[bytes], Callable[[], None]]:
+        """What it wrote since it was made, and goes on writing, until it ends."""
+        with told(f"the output of container {self.name} cannot be followed"):
+            stream = self._wrapped.logs(stream=True, follow=True)
+        return stream, stream.close
+
+    def remove(self) -> None:
+        """Remove it, running or not, with its volumes; nothing, where it is gone already."""
+        with told(f"container {self.name} cannot be removed"):
+            remove(self._wrapped)
+            self._client.close()

@@ -1,0 +1,276 @@
+"""The engine: networks and containers made, what is left of runs found and removed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import docker
+import docker.errors
+import requests.exceptions
+from docker.types import EndpointConfig, IPAMConfig, IPAMPool, Ulimit
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer
+
+from harness.environment.containers.box import Box
+from harness.environment.containers.images import Images
+from harness.environment.containers.order import Order
+from harness.environment.containers.told import TIMEOUT_S, endpoint, no_engine, remove, told
+from harness.environment.owner import is_dead, own_name
+from harness.errors import EnvironmentFailed
+
+__all__ = ["OWNER", "RUN", "Engine"]
+
+RUN: Final = "ws-harness.run"
+"""The label that names the run."""
+
+OWNER: Final = "ws-harness.owner"
+"""The label that names the process that made it."""
+
+_COMPOSE: Final = "com.docker.compose.project"
+_ASK_TIMEOUT_S: Final = 5
+
+# It tells of every container at INFO, on a handler of its own.
+logging.getLogger("testcontainers").setLevel(logging.WARNING)
+
+
+class Engine:
+    """
+    A container engine that answers.
+
+    Raises:
+        EnvironmentFailed: If none does, or this user may not ask it.
+
+    Attributes:
+        endpoint: Where it is asked.
+        images: Its images.
+        version: Its version.
+        api: The version of its API.
+    """
+
+    def __init__(self) -> None:
+        self.endpoint = endpoint()
+        try:
+            self._client = docker.from_env(timeout=_ASK_TIMEOUT_S)
+            self.endpoint = str(self._client.api.base_url).replace(
+                "http+docker://localhost", endpoint()
+            )
+            about = self._client.version()
+        except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+            raise no_engine(error) from None
+        # What is done takes longer than what is asked.
+        self._client.api.timeout = TIMEOUT_S
+        self.images = Images(self._client)
+        self.version = str(about["Version"])
+        self.api = str(about["ApiVersion"])
+
+    def close(self) -> None:
+        """Let go of the connections to it."""
+        self._client.close()
+
+    def about(self) -> dict[str, Any]:
+        """What it says of itself: see `docker info`."""
+        with told("the engine cannot be asked about itself"):
+            return dict(self._client.info())
+
+    # Networks
+
+    def make_network(self, name: str, *, run_id: str, subnet: str) -> str:
+        """
+        Make a network of that subnet.
+
+        Returns:
+            Its gateway's address: this machine's, on that network.
+
+        Raises:
+            EnvironmentFailed: If it cannot be made.
+            FileExistsError: If another network has some of these addresses.
+        """
+        pool = IPAMPool(subnet=subnet)
+        with told(f"network {name} ({subnet}) cannot be made"):
+            try:
+                network = self._client.networks.create(
+                    name,
+                    driver="bridge",
+                    ipam=IPAMConfig(pool_configs=[pool]),
+                    labels=_labels(run_id),
+                )
+            except docker.errors.APIError as error:
+                if "overlap" in str(error.explanation).lower():
+                    raise FileExistsError(subnet) from None
+                raise
+            network.reload()
+            return str(network.attrs["IPAM"]["Config"][0]["Gateway"])
+
+    def remove_network(self, name: str) -> None:
+        """Remove a network; nothing, where it is gone already."""
+        with (
+            told(f"network {name} cannot be removed"),
+            contextlib.suppress(docker.errors.NotFound),
+        ):
+            self._client.networks.get(name).remove()
+
+    # Containers
+
+    def run(self, order: Order) -> Box:
+        """
+        Make a container and start it. Where it cannot be started none is left.
+
+        Raises:
+            EnvironmentFailed: If it cannot be made or started.
+        """
+        if self.images.id(order.image) is None:
+            # Testcontainers would try to fetch it, and say what the resolver says.
+            raise EnvironmentFailed(
+                f"there is no image {order.image} here",
+                [("next", "`harness images` makes or pulls what this project needs")],
+            )
+        _settle_ryuk(self)
+        made = DockerContainer(
+            order.image,
+            command=None if order.command is None else list(order.command),  # type: ignore[arg-type]
+            env=dict(order.variables),
+            name=order.name,
+            docker_client_kw={"timeout": TIMEOUT_S},
+        ).with_kwargs(**_options(order, api=self.api))
+        made.ports = {f"{inside}/tcp": outside for inside, outside in order.ports.items()}  # type: ignore[misc]
+        for here, inside in order.mounts.items():
+            made.with_volume_mapping(here, inside, "rw")
+        try:
+            with told(f"container {order.name} cannot be started"):
+                made.start()
+        except BaseException:
+            self.remove(order.name)
+            raise
+        return Box(order, made.get_wrapped_container())
+
+    def remove(self, name: str) -> None:
+        """Remove a container and its volumes; nothing, where it is gone already."""
+        with (
+            told(f"container {name} cannot be removed"),
+            contextlib.suppress(docker.errors.NotFound),
+        ):
+            remove(self._client.containers.get(name))
+
+    def named(self, name: str) -> Box | None:
+        """A container that somebody else made, Compose for instance; None where there is none."""
+        with told(f"container {name} cannot be looked up"):
+            try:
+                found = self._client.containers.get(name)
+            except docker.errors.NotFound:
+                return None
+        return Box(Order(name=name, image=str(found.attrs["Image"]), run_id="", network=""), found)
+
+    def of_project(self, project: str, service: str) -> list[str]:
+        """The names of the containers of a Compose project's service."""
+        labels = [f"{_COMPOSE}={project}", f"com.docker.compose.service={service}"]
+        with told(f"the containers of {project} cannot be listed"):
+            found = self._client.containers.list(all=True, filters={"label": labels})
+        return sorted(str(container.name) for container in found)
+
+    # What is left
+
+    def remains(self, run_id: str) -> list[str]:
+        """What there is of a run, each as a kind and a name."""
+        kinds = {"container": self._containers, "network": self._networks, "volume": self._volumes}
+        with told(f"what is left of run {run_id} cannot be listed"):
+            return [
+                f"{kind} {thing.name}"
+                for kind, listed in kinds.items()
+                for label in _labels_of_run(run_id)
+                for thing in listed(label)
+            ]
+
+    def sweep(self, run_id: str) -> list[str]:
+        """
+        Remove what there is of a run: containers first, then what they hold.
+
+        Returns:
+            What was there, each as a kind and a name.
+        """
+        found = []
+        with told(f"what is left of run {run_id} cannot be removed"):
+            for label in _labels_of_run(run_id):
+                containers = self._containers(label)
+                with ThreadPoolExecutor(4) as pool:
+                    list(pool.map(remove, containers))
+                networks, volumes = self._networks(label), self._volumes(label)
+                for thing in (*networks, *volumes):
+                    with contextlib.suppress(docker.errors.NotFound):
+                        thing.remove()
+                found += [f"container {thing.name}" for thing in containers]
+                found += [f"network {thing.name}" for thing in networks]
+                found += [f"volume {thing.name}" for thing in volumes]
+        return found
+
+    def runs(self, *, dead: bool) -> list[str]:
+        """The runs that something is there of; `dead`: only those whose maker is certainly gone."""
+        with told("the runs of this engine cannot be listed"):
+            things = [*self._containers(RUN), *self._networks(RUN), *self._volumes(RUN)]
+        labels = [_labels_on(thing) for thing in things]
+        return sorted({on[RUN] for on in labels if not dead or is_dead(on.get(OWNER, ""))})
+
+    def _containers(self, label: str) -> list[Any]:
+        return list(self._client.containers.list(all=True, filters={"label": label}, sparse=True))
+
+    def _networks(self, label: str) -> list[Any]:
+        return list(self._client.networks.list(filters={"label": label}))
+
+    def _volumes(self, label: str) -> list[Any]:
+        return list(self._client.volumes.list(filters={"label": label}))
+
+    def events(self, run_id: str) -> tuple[Iterator[dict[str, Any]], Callable[[], None]]:
+        """What the engine tells of a run's containers and networks, as it comes; and its end."""
+        with told("the engine's events cannot be followed"):
+            stream = self._client.events(filters={"label": f"{RUN}={run_id}"}, decode=True)
+        return stream, stream.close
+
+
+def _labels(run_id: str) -> dict[str, str]:
+    return {RUN: run_id, OWNER: own_name()}
+
+
+def _labels_of_run(run_id: str) -> tuple[str, str]:
+    return f"{RUN}={run_id}", f"{_COMPOSE}=harness-{run_id}"
+
+
+def _labels_on(thing: Any) -> dict[str, str]:
+    return dict(thing.attrs.get("Labels") or {})
+
+
+def _settle_ryuk(engine: Engine) -> None:
+    """Testcontainers' own cleaner is used where its image is here and nobody switched it off."""
+    if not testcontainers_config.ryuk_disabled:
+        image = testcontainers_config.ryuk_image
+        testcontainers_config.ryuk_disabled = engine.images.id(image) is None
+
+
+def _options(order: Order, *, api: str) -> dict[str, Any]:
+    """What the engine is told beyond what Testcontainers has words for."""
+    options: dict[str, Any] = {"labels": _labels(order.run_id), "network": order.network}
+    if order.network != "host":
+        options["networking_config"] = {
+            order.network: EndpointConfig(
+                api, ipv4_address=order.address, aliases=list(order.aliases) or None
+            )
+        }
+    if order.memory_bytes is not None:
+        # No swap on top: a limit that can be exceeded by a factor is none.
+        options |= {"mem_limit": order.memory_bytes, "memswap_limit": order.memory_bytes}
+    if order.cpus is not None:
+        options["nano_cpus"] = int(order.cpus * 1e9)
+    if order.processes is not None:
+        options["pids_limit"] = order.processes
+    if order.descriptors is not None:
+        both = {"soft": order.descriptors, "hard": order.descriptors}
+        options["ulimits"] = [Ulimit(name="nofile", **both)]
+    if order.user is not None:
+        options["user"] = order.user
+    if order.pids_of is not None:
+        options["pid_mode"] = f"container:{order.pids_of}"
+    if order.capabilities:
+        options["cap_add"] = list(order.capabilities)
+    return options

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from harness.address import Address
+from harness.daemons.container import Container
 from harness.dialects.base import Dialect
 from harness.dialects.exai import Exai
 from harness.errors import InvalidValue
@@ -59,6 +60,7 @@ class Daemon(ABC):
         tls: Whether its address is wss://.
         ca_file: Certificates to trust; None: the system's.
         allow_remote: Leave to harm it on a machine that is not this one.
+        container: How it runs in a container; None: it cannot.
 
     Raises:
         InvalidValue: If a value is out of range; all complaints at once.
@@ -80,6 +82,7 @@ class Daemon(ABC):
     tls: bool = False
     ca_file: Path | None = None
     allow_remote: bool = False
+    container: Container | None = None
 
     def __post_init__(self) -> None:
         complaints = self._complaints()
@@ -161,3 +164,29 @@ class Daemon(ABC):
             return dict(self.environment)
         # Empty where it wants none: what the caller's shell has set is for another daemon.
         return {**self.environment, self.token_variable: self.token or ""}
+
+    def container_command(self, *, effects: str) -> list[str] | None:
+        """
+        The command of its container; None for what the image says.
+
+        Args:
+            effects: The file that its effects go to, in there.
+        """
+        assert self.container is not None
+        command = self.container.command
+        if command is None:
+            return None
+        return [self.container.filled(word, effects=effects) for word in command]
+
+    def container_variables(self, *, effects: str) -> dict[str, str]:
+        """The environment variables of its container, on top of the image's own."""
+        assert self.container is not None
+        given = {
+            name: self.container.filled(value, effects=effects)
+            for name, value in self.container.environment.items()
+        }
+        return (
+            given
+            if self.token_variable is None
+            else {**given, self.token_variable: self.token or ""}
+        )

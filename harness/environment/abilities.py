@@ -28,7 +28,6 @@ ABILITIES: Final[Mapping[str, str]] = {
 }
 """Every ability, and what it means."""
 
-_NO_CONTAINERS: Final = "this version runs daemons as processes of this machine, not in containers"
 _NO_FRAMES: Final = "no fault of this version looks into frames"
 _TLS: Final = "TLS passes through the proxy, which sees no frames"
 
@@ -40,7 +39,6 @@ def abilities_of(daemon: Daemon) -> dict[str, str | None]:
     return {
         "health": health,
         "frames": _TLS if daemon.tls else _NO_FRAMES,
-        "docker": _NO_CONTAINERS,
     }
 
 

@@ -52,9 +52,9 @@ class AttachedDaemon:
     @property
     def abilities(self) -> Mapping[str, str | None]:
         """Nothing can be done to what is somebody else's."""
-        return {"process": _NOT_OURS, "effects": _NOT_OURS}
+        return {"process": _NOT_OURS, "docker": _NOT_OURS, "effects": _NOT_OURS}
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """It runs."""
 
     async def ready(self) -> None:
@@ -149,7 +149,7 @@ class AttachedProxy:
             "seed": None if self._tells else _UNSEEDED,
         }
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """It runs."""
 
     async def ready(self) -> None:

@@ -1,10 +1,16 @@
-"""The two choices, made: where the daemon runs, and which proxy server stands before it."""
+"""
+The two choices, made: where the daemon runs, and which proxy server stands before it.
+
+What containers need is imported where they are chosen: it takes a quarter of a second, and
+is an extra that not everybody installed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from harness.clock import fresh_id
 from harness.daemons.base import Daemon
@@ -14,60 +20,187 @@ from harness.environment.household import Household
 from harness.environment.local import LocalDaemon, LocalProxy
 from harness.environment.processes import Reaper
 from harness.environment.stack import Server, Site, Stack
+from harness.errors import EnvironmentFailed, InvalidValue
 from harness.history import Recorder
 
-__all__ = ["EMBEDDED", "AttachedEnvironment", "name_of_proxy", "stack_of"]
+if TYPE_CHECKING:
+    from harness.environment.containers import Engine
+    from harness.environment.networks import Network
+    from harness.environment.networks import Path as NetworkPath
+
+__all__ = [
+    "BACKENDS",
+    "DOCKER",
+    "EMBEDDED",
+    "LOCAL",
+    "TOXIPROXY",
+    "AttachedEnvironment",
+    "OwnEnvironment",
+    "engine",
+    "name_of_proxy",
+    "network_of",
+    "server_of",
+    "stack_of",
+]
+
+LOCAL: Final = "local"
+DOCKER: Final = "docker"
+BACKENDS: Final = (LOCAL, DOCKER)
+"""Where a daemon that is started here runs: a process of this machine, or a container."""
 
 EMBEDDED: Final = "embedded"
-"""The word for a proxy server of our own; anything else is the address of one that runs."""
+TOXIPROXY: Final = "toxiproxy"
+"""A proxy server of our own; the real one, in a container. Else the address of one that runs."""
+
+_EXTRA: Final = "pip install 'ws-harness[docker]'"
+
+
+@cache
+def engine() -> Engine:
+    """
+    The container engine, for all of this process.
+
+    Raises:
+        EnvironmentFailed: If there is none that answers.
+    """
+    try:
+        from harness.environment.containers import Engine
+    except ImportError as error:
+        raise EnvironmentFailed(
+            f"containers need a package that is not installed: {error.name}", [("next", _EXTRA)]
+        ) from None
+    return Engine()
+
+
+def network_of(household: Household, *, path: NetworkPath | None = None) -> Network:
+    """
+    A network for containers, not yet open.
+
+    Raises:
+        EnvironmentFailed: If there is no container engine.
+    """
+    asked = engine()
+    from harness.environment.networks import Network
+
+    return Network(asked, household, path=path)
+
+
+def server_of(
+    proxy: str,
+    household: Household,
+    *,
+    network: Network | None = None,
+    seed: int = 0,
+    command: Sequence[str] | None = None,
+    port: int = 0,
+    allow_remote: bool = False,
+    recorder: Recorder | None = None,
+) -> Server:
+    """
+    A proxy server, not yet up.
+
+    Args:
+        proxy: "embedded", "toxiproxy", or the URL of a Toxiproxy's API.
+        household: Whose it is.
+        network: Where daemons in containers stand; None: there are none.
+        seed: Root seed of our proxy's draws.
+        command: What to start as our proxy, without its options.
+        port: The port of its API; 0 lets the system choose.
+        allow_remote: Whether it may connect to other machines.
+        recorder: Where its start and end are noted.
+
+    Raises:
+        InvalidValue: If the proxy's URL is none.
+        EnvironmentFailed: If there is no container engine where one is needed.
+    """
+    if proxy == TOXIPROXY:
+        asked = engine()
+        from harness.environment.container_proxy import ContainerProxy
+
+        return ContainerProxy(asked, household, port=port, network=network, recorder=recorder)
+    if proxy != EMBEDDED:
+        return AttachedProxy(proxy, household, allow_remote=allow_remote)
+    return LocalProxy(
+        household,
+        seed=seed,
+        command=command,
+        port=port,
+        # A container's own address is none of loopback.
+        allow_remote=allow_remote or network is not None,
+        recorder=recorder,
+    )
 
 
 def stack_of(
     daemon: Daemon,
     *,
+    backend: str = LOCAL,
     proxy: str = EMBEDDED,
+    path: NetworkPath | None = None,
     directory: Path | None = None,
     recorder: Recorder | None = None,
     seed: int = 0,
     proxy_command: Sequence[str] | None = None,
     proxy_port: int = 0,
     reaper: Reaper | None = None,
+    server: Server | None = None,
+    network: Network | None = None,
 ) -> Stack:
     """
     A stack, not yet up.
 
     Args:
         daemon: Whom to test: started here, or attached where it has an address.
-        proxy: "embedded", or the URL of a Toxiproxy's API.
+        backend: Where it is started: "local" or "docker".
+        proxy: "embedded", "toxiproxy", or the URL of a Toxiproxy's API.
+        path: How a daemon in a container is reached; None: as this machine can.
         directory: Where logs and effects go; None keeps them only while it runs.
         recorder: Where starts and ends are noted.
         seed: Root seed of our proxy's draws.
         proxy_command: What to start as our proxy, without its options.
-        proxy_port: The port of our proxy's API; 0 lets the system choose.
+        proxy_port: The port of the proxy server's API; 0 lets the system choose.
         reaper: Who cleans up if the harness dies; None: one of its own.
+        server: A proxy server that others use too, instead of one of its own.
+        network: A network that others use too, instead of one of its own.
 
     Raises:
-        InvalidValue: If the proxy's URL is none.
+        InvalidValue: If the proxy's URL is none, or the daemon cannot run there.
+        EnvironmentFailed: If there is no container engine where one is needed.
     """
     household = Household(directory=directory, reaper=reaper)
-    site: Site = (
-        LocalDaemon(daemon, household, recorder=recorder)
-        if daemon.address is None
-        else AttachedDaemon(daemon)
+    boxed = backend == DOCKER and daemon.address is None
+    own = network_of(household, path=path) if boxed and network is None else None
+    ground = network or own
+    site: Site
+    if daemon.address is not None:
+        site = AttachedDaemon(daemon)
+    elif boxed and ground is not None:
+        from harness.environment.container_daemon import ContainerDaemon
+
+        site = ContainerDaemon(_with_container(daemon), household, ground, recorder=recorder)
+    else:
+        site = LocalDaemon(daemon, household, recorder=recorder)
+    lent = server is not None
+    before = server or server_of(
+        proxy,
+        household,
+        network=ground if boxed else None,
+        seed=seed,
+        command=proxy_command,
+        port=proxy_port,
+        allow_remote=daemon.allow_remote,
+        recorder=recorder,
     )
-    server: Server = (
-        LocalProxy(
-            household,
-            seed=seed,
-            command=proxy_command,
-            port=proxy_port,
-            allow_remote=daemon.allow_remote,
-            recorder=recorder,
+    return Stack(household, site, before, network=own, lent=lent, recorder=recorder)
+
+
+def _with_container(daemon: Daemon) -> Daemon:
+    if daemon.container is None:
+        raise InvalidValue(
+            f'the daemon "{daemon.type}" has no container to run in',
+            [("next", "say of what image, in [tool.harness.daemon.container]; or backend local")],
         )
-        if proxy == EMBEDDED
-        else AttachedProxy(proxy, household, allow_remote=daemon.allow_remote)
-    )
-    return Stack(household, site, server, recorder=recorder)
+    return daemon
 
 
 def name_of_proxy(proxy: str) -> str:
@@ -75,7 +208,52 @@ def name_of_proxy(proxy: str) -> str:
     What an environment's proxy is called: on a server of ours always the same, for draws hang
     on it; on somebody else's as nobody else's is.
     """
-    return "edge" if proxy == EMBEDDED else f"edge-{fresh_id()}"
+    return "edge" if proxy in (EMBEDDED, TOXIPROXY) else f"edge-{fresh_id()}"
+
+
+class OwnEnvironment(Environment):
+    """
+    A daemon and a proxy before it, both its own; ended when the block is left.
+
+    Args:
+        daemon: Whom to start.
+        backend: Where: "local" or "docker".
+        proxy: "embedded" or "toxiproxy".
+        path: How a daemon in a container is reached; None: as this machine can.
+        directory: Where logs and effects are kept; None keeps them only meanwhile.
+        recorder: Where ops go.
+        seed: Root seed of our proxy's draws.
+
+    Raises:
+        EnvironmentFailed: On entering, if daemon or proxy does not become ready; nothing is
+            left then.
+    """
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        *,
+        backend: str = LOCAL,
+        proxy: str = EMBEDDED,
+        path: NetworkPath | None = None,
+        directory: Path | None = None,
+        recorder: Recorder | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            stack_of(
+                daemon,
+                backend=backend,
+                proxy=proxy,
+                path=path,
+                directory=directory,
+                recorder=recorder,
+                seed=seed,
+            ),
+            owns=True,
+            name=name_of_proxy(proxy),
+            seed=seed,
+        )
 
 
 class AttachedEnvironment(Environment):

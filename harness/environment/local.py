@@ -97,7 +97,7 @@ class LocalProxy:
         """How it ended, where nobody asked it to."""
         return self.program.state if self._ready and not self.program.alive else None
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Start it on a port of its own, where it does not run yet."""
         if self._program is not None:
             return

@@ -25,6 +25,7 @@ __all__ = ["LocalDaemon"]
 
 _DAEMON_STOP_S: Final = 2.0
 _START_ATTEMPTS: Final = 3
+_NO_CONTAINER: Final = "the daemon is a process of this machine; the backend docker has containers"
 
 
 class LocalDaemon:
@@ -73,14 +74,18 @@ class LocalDaemon:
         """Its process is ours; its effects are, where it was told the file."""
         texts = [*self.program.command, *self.program.variables.values()]
         told = any(str(self.effects_file) in text for text in texts)
-        return {"process": None, "effects": None if told else "the daemon was not told {effects}"}
+        return {
+            "process": None,
+            "docker": _NO_CONTAINER,
+            "effects": None if told else "the daemon was not told {effects}",
+        }
 
     @property
     def trouble(self) -> str | None:
         """How it ended, where nobody asked it to."""
         return self.program.state if self._wanted and not self.program.alive else None
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Start it on a port of its own."""
         self._program = self._new()
         self._program.start()

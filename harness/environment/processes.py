@@ -16,15 +16,16 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from harness.clock import now
+from harness.environment.logs import Log
 from harness.environment.reaper import PROGRAM, RUN_ID, carriers
 from harness.errors import EnvironmentFailed
 from harness.history import Recorder
 from harness.proxy.ports import Reservation, reason
 
-__all__ = ["Program", "Reaper", "end_program", "ending", "note_program", "reserve_port"]
+__all__ = ["Program", "Reaper", "Started", "end_program", "ending", "note_program", "reserve_port"]
 
 _HOST: Final = "127.0.0.1"
 _POLL_S: Final = 0.005
@@ -71,17 +72,20 @@ class Program:
         secrets: Sequence[str] = (),
     ) -> None:
         self.name = name
-        self.command = list(command)
-        self.log = log
+        self._command = list(command)
         self.run_id = run_id
         self._directory = directory
         self.variables = dict(variables)
         self._variables = {**os.environ, **variables, RUN_ID: run_id, PROGRAM: name}
         self._process: subprocess.Popen[bytes] | None = None
         self._frozen = False
-        self._kept = kept
-        self._secrets = secrets
+        self._log = Log(log, kept=kept, secrets=secrets)
         self.started_at = 0.0
+
+    @property
+    def command(self) -> list[str]:
+        """The command and its arguments."""
+        return self._command
 
     @property
     def pid(self) -> int:
@@ -106,6 +110,11 @@ class Program:
         return ending(self.exit_code)
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """Which process it is, for the record."""
+        return {"pid": self.pid}
+
+    @property
     def started(self) -> bool:
         """Whether it was ever started."""
         return self._process is not None
@@ -119,9 +128,9 @@ class Program:
         """
         self.started_at = now()
         try:
-            with self.log.open("ab") as log:
+            with self._log.path.open("ab") as log:
                 self._process = subprocess.Popen(
-                    self.command,
+                    self._command,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -207,41 +216,24 @@ class Program:
 
     def written(self, *, since: int = 0) -> str:
         """What it wrote to its log from that byte on, without secrets."""
-        try:
-            data = self.log.read_bytes()
-        except FileNotFoundError:
-            return ""
-        return self._clean(data[since:].decode("utf-8", "replace"))
+        return self._log.written(since=since)
 
     def log_bytes(self) -> int:
         """How much it wrote so far."""
-        try:
-            return self.log.stat().st_size
-        except FileNotFoundError:
-            return 0
+        return self._log.size()
 
     def tail(self, lines: int = 12) -> str:
         """The last lines of its log."""
-        return "\n".join(self.written().splitlines()[-lines:]) or "(it wrote nothing)"
+        return self._log.tail(lines)
 
     def next_step(self) -> tuple[str, str]:
         """The row of an error that says what to do next."""
-        rest = f"{self.log} has the rest; " if self._kept else ""
+        rest = f"{self._log.path} has the rest; " if self._log.kept else ""
         return "next", f"{rest}run the command by hand and see what it says"
 
     def clean_log(self) -> None:
         """Put "***" for every secret in its log; for when it no longer writes there."""
-        try:
-            text = self.log.read_text("utf-8", "surrogateescape")
-        except FileNotFoundError:
-            return
-        if (clean := self._clean(text)) != text:
-            self.log.write_text(clean, "utf-8", "surrogateescape")
-
-    def _clean(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+        self._log.clean()
 
 
 def reserve_port(port: int = 0) -> Reservation:
@@ -270,10 +262,45 @@ async def end_program(program: Program, recorder: Recorder, *, within_s: float) 
     note_program(recorder, program, "ended", early=early)
 
 
-def note_program(recorder: Recorder, program: Program, what: str, **more: Any) -> None:
+class Started(Protocol):
+    """
+    What was started, be it a process or a container.
+
+    Attributes:
+        name: "daemon" or "proxy".
+        started_at: When it was last started, in seconds of the monotonic clock.
+    """
+
+    name: str
+    started_at: float
+
+    @property
+    def command(self) -> list[str]:
+        """What was started."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Which process or container it is, for the record."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+
+    @property
+    def state(self) -> str:
+        """How it is, in words."""
+
+    def tail(self, lines: int = 12) -> str:
+        """The last lines of its log."""
+
+    def next_step(self) -> tuple[str, str]:
+        """The row of an error that says what to do next."""
+
+
+def note_program(recorder: Recorder, program: Started, what: str, **more: Any) -> None:
     """Put on record what became of a program."""
     how = {"how": program.state} if what == "ended" else {}
-    value = {**how, "pid": program.pid, **more}
+    value = {**how, **program.identity, **more}
     recorder.record(process=program.name, type="info", f=what, value=value)
 
 
@@ -298,6 +325,10 @@ class Reaper:
     def watch(self, run_id: str) -> None:
         """See to it that no process that carries this id outlives the harness."""
         self._tell(f"{run_id} watch")
+
+    def contain(self, run_id: str) -> None:
+        """See to it that no container, network or volume of this run outlives the harness."""
+        self._tell(f"{run_id} contain")
 
     def remove(self, run_id: str, path: Path) -> None:
         """Have a directory of this run removed, too."""

@@ -16,11 +16,11 @@ from harness.address import Address
 from harness.clock import now
 from harness.daemons.base import Daemon
 from harness.environment.dialling import session_with
-from harness.environment.processes import Program
+from harness.environment.processes import Program, Started
 from harness.errors import ConnectFailed, ProgramExited, ProxyError, StartTimeout
 from harness.proxy.control import Control
 
-__all__ = ["daemon_ready", "proxy_ready"]
+__all__ = ["answers", "daemon_ready", "proxy_ready"]
 
 _POLL_S: Final = 0.02
 _HOPELESS: Final = ("unauthorized", "tls")
@@ -46,11 +46,30 @@ async def proxy_ready(control: Control, program: Program, *, within_s: float) ->
             return None
         return f"process {about.pid} answers instead of {program.pid}"
 
+    await answers(ask, program, where=control.url, within_s=within_s)
+
+
+async def answers(
+    ask: Callable[[float], Awaitable[str | None]], program: Started, *, where: str, within_s: float
+) -> None:
+    """
+    Wait until a proxy server answers.
+
+    Args:
+        ask: Asks it, within so many seconds; None, or why it has not answered.
+        program: Whose answer it must be.
+        where: Where it is asked.
+        within_s: The bound of all, in seconds.
+
+    Raises:
+        ProgramExited: If it ends instead.
+        StartTimeout: If it does not answer in time.
+    """
     what = f"the proxy did not answer within {within_s:g} s"
-    await _until(ask, program, what=what, where=control.url, within_s=within_s)
+    await _until(ask, program, what=what, where=where, within_s=within_s)
 
 
-async def daemon_ready(daemon: Daemon, address: Address, program: Program) -> None:
+async def daemon_ready(daemon: Daemon, address: Address, program: Started) -> None:
     """
     Wait until the daemon answers hello on its own address.
 
@@ -88,7 +107,7 @@ async def daemon_ready(daemon: Daemon, address: Address, program: Program) -> No
 
 async def _until(
     ask: Callable[[float], Awaitable[str | None]],
-    program: Program,
+    program: Started,
     *,
     what: str,
     where: str,
@@ -114,7 +133,7 @@ async def _until(
             raise StartTimeout(
                 what,
                 [
-                    ("address", f"{where} (process {program.pid} {program.state})"),
+                    ("address", f"{where} ({_who(program)} {program.state})"),
                     ("last try", f"{found}, {now() - seen:.1f} s ago, number {tries}"),
                     *rows,
                     *([("next", hint())] if hint() else []),
@@ -122,3 +141,8 @@ async def _until(
                 ],
             )
         await asyncio.sleep(_POLL_S)
+
+
+def _who(program: Started) -> str:
+    kind, name = next(iter(program.identity.items()))
+    return f"{'process' if kind == 'pid' else kind} {name}"

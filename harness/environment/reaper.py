@@ -9,9 +9,9 @@ reaper kills what carries the ids of its runs.
 
 Run as `python -m harness.environment.reaper PID`, with the pid of the harness. It reads
 lines, each for one run:
-`ID watch`, `ID remove PATH` (a directory that must not outlive the run), `ID delete URL`
-(what was made on somebody else's server), `ID leave URL` (it is not there any more, or not
-ours), `ID done` (its processes and directories were put away).
+`ID watch`, `ID contain` (it has containers, too), `ID remove PATH` (a directory that must not
+outlive the run), `ID delete URL` (what was made on somebody else's server), `ID leave URL` (it
+is not there any more, or not ours), `ID done` (all of it was put away but for what is elsewhere).
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.environment.containers import Engine
 
 __all__ = ["PROGRAM", "RUN_ID", "carriers", "end_all"]
 
@@ -73,9 +77,13 @@ def end_all(run_id: str, program: str | None = None) -> list[int]:
     return found
 
 
-def _listen(stream: int, harness: int) -> list[list[str]]:
-    """Read orders until the harness ends: those of the runs that it did not put away itself."""
+def _listen(stream: int, harness: int) -> tuple[list[list[str]], Engine | None]:
+    """
+    Read orders until the harness ends: those of the runs that it did not put away itself, and
+    the container engine where one was ever needed.
+    """
     text = b""
+    engine: Engine | None = None
     while True:
         ready, _, _ = select.select([stream], [], [], _PARENT_CHECK_S)
         if ready:
@@ -83,6 +91,9 @@ def _listen(stream: int, harness: int) -> list[list[str]]:
             if not data:
                 break
             text += data
+            if engine is None and b" contain\n" in text:
+                # Now, while there is time: its packages take a quarter of a second to import.
+                engine = _engine()
         # A fork of the harness may hold the pipe open: once nothing comes, its end counts too.
         elif os.getppid() != harness:
             break
@@ -90,7 +101,27 @@ def _listen(stream: int, harness: int) -> list[list[str]]:
     orders = [line.split(" ", 2) for line in os.fsdecode(text).split("\n")[:-1]]
     done = {run_id for run_id, *order in orders if order == ["done"]}
     # What could not be removed from somebody else's server is still there.
-    return [order for order in orders if order[0] not in done or order[1] in _ELSEWHERE]
+    return [order for order in orders if order[0] not in done or order[1] in _ELSEWHERE], engine
+
+
+def _engine() -> Engine | None:
+    with contextlib.suppress(Exception):
+        from harness.environment.containers import Engine
+
+        return Engine()
+    return None
+
+
+def _sweep_containers(engine: Engine | None, run_ids: set[str]) -> None:
+    if engine is None:
+        return
+    for run_id in run_ids:
+        # One that was being made when the harness died may come late: look until there is none.
+        for _ in range(_MOST_SCANS):
+            with contextlib.suppress(Exception):
+                if not engine.sweep(run_id) and not engine.remains(run_id):
+                    break
+            select.select([], [], [], _SCAN_PAUSE_S)
 
 
 def _sweep(run_ids: set[str]) -> None:
@@ -129,7 +160,8 @@ def main() -> None:
     # Ctrl-C is for the harness; it closes the pipe when it has put things away.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    orders = _listen(0, int(sys.argv[1]))
+    orders, engine = _listen(0, int(sys.argv[1]))
+    contained = {run_id for run_id, what, *_ in orders if what == "contain"}
     run_ids = {run_id for run_id, what, *_ in orders if what not in _ELSEWHERE}
     for run_id in run_ids:
         end_all(run_id)
@@ -137,7 +169,10 @@ def main() -> None:
     if not run_ids and not urls:
         return
     _delete_all(urls)
+    _sweep_containers(engine, contained)
     _sweep(run_ids)
+    # What the engine was asked for in the harness's last moment may have come meanwhile.
+    _sweep_containers(engine, contained)
     # Once more: a request that was under way when the harness died may have been late.
     _delete_all(urls)
     for _, what, *path in orders:

@@ -8,7 +8,7 @@ Each backend brings its own; neither knows of the other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -20,6 +20,7 @@ from harness.environment.abilities import abilities_of, reset_abilities
 from harness.environment.clean_up import put_away
 from harness.environment.household import Household
 from harness.environment.probe import ResetPath, probe_reset
+from harness.environment.threads import in_thread
 from harness.history import Recorder, Silent
 from harness.proxy.control import Control, ProxyState
 
@@ -44,7 +45,7 @@ class Part(Protocol):
     def trouble(self) -> str | None:
         """How it ended, where nobody asked it to."""
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Set it going where it is not; it need not be ready yet."""
 
     async def ready(self) -> None:
@@ -65,6 +66,16 @@ class Part(Protocol):
 
     def log_bytes(self) -> int:
         """How long that log is."""
+
+
+class Network(Protocol):
+    """What containers stand on. Its methods block."""
+
+    def open(self) -> None:
+        """Make it."""
+
+    def close(self) -> None:
+        """Remove it; nothing, where it was not made."""
 
 
 class Site(Part, Protocol):
@@ -125,6 +136,8 @@ class Stack:
         site: Where the daemon runs.
         server: What stands before it.
         recorder: Where starts and ends are noted.
+        network: Where the daemon stands, opened and closed with the stack; None where there is
+            none, or it is others' too.
         lent: Whether others use the server too: it is started where it does not run yet, and
             not ended.
     """
@@ -136,6 +149,7 @@ class Stack:
         server: Server,
         *,
         lent: bool = False,
+        network: Network | None = None,
         recorder: Recorder | None = None,
     ) -> None:
         self.household = household
@@ -143,6 +157,7 @@ class Stack:
         self.server = server
         self.ends_server = server.own and not lent
         self.recorder: Recorder = Silent() if recorder is None else recorder
+        self._network = network
         self._resets: ResetPath | None = None
 
     @property
@@ -187,8 +202,9 @@ class Stack:
         """Start both and wait until both answer. Where that fails, nothing is left."""
         try:
             self.household.open()
-            self.server.start()
-            self.site.start()
+            if self._network is not None:
+                await in_thread(self._network.open)
+            await put_away(None, *_side_by_side(self.server.start(), self.site.start()))
             await self.server.ready()
             await self.site.ready()
         except BaseException as error:
@@ -207,13 +223,14 @@ class Stack:
 
     async def _close(self, error: BaseException | None) -> None:
         """Everything that was started is ended; each step, whatever the others did."""
-        await put_away(error, self._end_both(), self.household.close())
+        steps = [self._end_both()]
+        if self._network is not None:
+            steps.append(in_thread(self._network.close))
+        await put_away(error, *steps, self.household.close())
 
     async def _end_both(self) -> None:
-        # Side by side, and each to its end, whatever becomes of the other.
         parts: list[Part] = [self.site, self.server] if self.ends_server else [self.site]
-        ends = [asyncio.ensure_future(part.end()) for part in parts]
-        await put_away(None, *ends)
+        await put_away(None, *_side_by_side(*(part.end() for part in parts)))
 
     def describe(self) -> dict[str, Any]:
         """What environment.json says of it. No secret is in it."""
@@ -226,3 +243,8 @@ class Stack:
             "server": dict(self.server.describe()),
             "abilities": self.abilities,
         }
+
+
+def _side_by_side(*steps: Coroutine[Any, Any, object]) -> list[asyncio.Task[object]]:
+    """Begun at once; each goes on to its end, whatever becomes of the others."""
+    return [asyncio.ensure_future(step) for step in steps]

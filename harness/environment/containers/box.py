@@ -69,11 +69,13 @@ class Box:
         with told(f"container {self.name} cannot be paused"):
             self._wrapped.pause()
 
-    def unpause(self) -> None:
-        """Let them go on; nothing, where they are not frozen."""
+    def unpause(self) -> bool:
+        """Let them go on. Returns whether they were frozen."""
         with told(f"container {self.name} cannot be resumed"):
-            if self.state().status == "paused":
+            frozen = self.state().status == "paused"
+            if frozen:
                 self._wrapped.unpause()
+        return frozen
 
     def kill(self) -> None:
         """End its processes at once; nothing, where there are none."""

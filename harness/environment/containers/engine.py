@@ -78,32 +78,30 @@ class Engine:
 
     # Networks
 
-    def make_network(self, name: str, *, run_id: str, subnet: str) -> str:
+    def make_network(self, name: str, *, run_id: str, subnet: str, gateway: str) -> bool:
         """
-        Make a network of that subnet.
+        Make a network of that subnet, with this machine at the gateway's address.
 
         Returns:
-            Its gateway's address: this machine's, on that network.
+            Whether it was made. It is not where another network has some of these addresses.
 
         Raises:
-            EnvironmentFailed: If it cannot be made.
-            FileExistsError: If another network has some of these addresses.
+            EnvironmentFailed: If it cannot be made for another reason.
         """
-        pool = IPAMPool(subnet=subnet)
+        pools = [IPAMPool(subnet=subnet, gateway=gateway)]
         with told(f"network {name} ({subnet}) cannot be made"):
             try:
-                network = self._client.networks.create(
+                self._client.networks.create(
                     name,
                     driver="bridge",
-                    ipam=IPAMConfig(pool_configs=[pool]),
+                    ipam=IPAMConfig(pool_configs=pools),
                     labels=_labels(run_id),
                 )
             except docker.errors.APIError as error:
                 if "overlap" in str(error.explanation).lower():
-                    raise FileExistsError(subnet) from None
+                    return False
                 raise
-            network.reload()
-            return str(network.attrs["IPAM"]["Config"][0]["Gateway"])
+        return True
 
     def remove_network(self, name: str) -> None:
         """Remove a network; nothing, where it is gone already."""

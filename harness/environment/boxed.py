@@ -1,0 +1,196 @@
+"""
+A program in a container, as `processes.Program` is one in a process.
+
+Its output is followed by a thread of its own, into the same kind of log; where that ends,
+the container has ended, and how is known without asking.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+from harness.clock import now
+from harness.environment.containers import Box, BoxState, Engine, Order
+from harness.environment.logs import Log
+from harness.environment.processes import ending
+from harness.errors import EnvironmentFailed
+
+__all__ = ["Boxed"]
+
+_FOLLOWED_S: Final = 5.0
+_OUT_OF_MEMORY: Final = "killed for want of memory (OOM)"
+
+
+class Boxed:
+    """
+    One container of a run, started as often as needed. Its methods block.
+
+    Args:
+        name: "daemon" or "proxy".
+        engine: Where it runs.
+        order: What is wanted.
+        log: Where its output goes.
+
+    Attributes:
+        started_at: When it was last started, in seconds of the monotonic clock.
+    """
+
+    def __init__(self, name: str, engine: Engine, order: Order, *, log: Log) -> None:
+        self.name = name
+        self.order = order
+        self.started_at = 0.0
+        self._engine = engine
+        self._log = log
+        self._box: Box | None = None
+        self._follower: threading.Thread | None = None
+        self._last = BoxState(status="created")
+        self._lost: str | None = None
+
+    @property
+    def box(self) -> Box:
+        """Its container."""
+        assert self._box is not None
+        return self._box
+
+    @property
+    def started(self) -> bool:
+        """Whether it was ever started."""
+        return self._box is not None
+
+    @property
+    def command(self) -> list[str]:
+        """What it was started with, for a person."""
+        return ["docker", "run", self.order.image, *(self.order.command or ())]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Which container it is."""
+        return {"container": self.order.name, "image": self.order.image}
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, as far as its output tells."""
+        return self._last.alive
+
+    @property
+    def state(self) -> str:
+        """How it is, in words."""
+        if self._lost is not None:
+            return self._lost
+        last = self._last
+        if last.status == "removed":
+            return "was removed by somebody else"
+        if last.oom_killed:
+            return _OUT_OF_MEMORY
+        code = last.exit_code
+        # As a shell tells of signals.
+        return ending(code if code is None or code <= 128 else 128 - code)
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether the kernel ended it for want of memory."""
+        return self._last.oom_killed
+
+    def start(self) -> None:
+        """
+        Make it and start it; the second time, start it again.
+
+        Raises:
+            EnvironmentFailed: If that cannot be done.
+        """
+        self.started_at = now()
+        self._lost = None
+        if self._box is None:
+            self._box = self._engine.run(self.order)
+            self._follow(*self._box.read())
+        else:
+            # Listened to first, so that nothing of it is missed.
+            stream, hang_up = self._box.listen()
+            try:
+                self._box.start()
+            except BaseException:
+                hang_up()
+                raise
+            self._follow(stream, hang_up)
+
+    def _follow(self, stream: Iterator[bytes], hang_up: Callable[[], None]) -> None:
+        self._last = BoxState(status="running")
+        thread = threading.Thread(
+            target=self._take, args=(stream, hang_up), name=f"log of {self.order.name}", daemon=True
+        )
+        self._follower = thread
+        thread.start()
+
+    def _take(self, stream: Iterator[bytes], hang_up: Callable[[], None]) -> None:
+        """Write down what comes until it ends, and see how it ended."""
+        try:
+            # A stream that breaks off has ended, too: what became of it is asked below.
+            with self._log.path.open("ab", buffering=0) as file, suppress(Exception):
+                for piece in stream:
+                    file.write(piece)
+            self._last = self.box.state()
+        except EnvironmentFailed as error:
+            self._lost = f"cannot be seen any more: {error.headline}"
+            self._last = BoxState(status="unknown")
+        finally:
+            with suppress(Exception):
+                hang_up()
+
+    def _await_end(self) -> None:
+        """Wait until the rest of its output is on file, and its state is what it is."""
+        if self._follower is not None:
+            self._follower.join(_FOLLOWED_S)
+        self._last = self.box.state()
+
+    def freeze(self) -> None:
+        """Stop its processes without telling them."""
+        self.box.pause()
+
+    def thaw(self) -> bool:
+        """Let them go on. Returns whether they were frozen."""
+        return self.box.unpause()
+
+    def kill(self) -> None:
+        """End its processes at once."""
+        self.box.unpause()
+        self.box.kill()
+        self._await_end()
+
+    def stop(self, *, within_s: float) -> None:
+        """Ask it to end (SIGTERM); kill it after that many seconds."""
+        self.box.unpause()
+        self.box.stop(within_s=within_s)
+        self._await_end()
+
+    def remove(self, *, within_s: float | None = None) -> None:
+        """Remove it, after that many seconds of asking it to end; None: at once."""
+        if self._box is None:
+            return
+        try:
+            if within_s is not None and self.alive:
+                self.stop(within_s=within_s)
+        finally:
+            self._box.remove()
+            if self._follower is not None:
+                self._follower.join(_FOLLOWED_S)
+            self._log.clean()
+
+    def written(self, *, since: int = 0) -> str:
+        """What it wrote to its log from that byte on, without secrets."""
+        return self._log.written(since=since)
+
+    def log_bytes(self) -> int:
+        """How much it wrote so far."""
+        return self._log.size()
+
+    def tail(self, lines: int = 12) -> str:
+        """The last lines of its log."""
+        return self._log.tail(lines)
+
+    def next_step(self) -> tuple[str, str]:
+        """The row of an error that says what to do next."""
+        rest = f"{self._log.path} has the rest; " if self._log.kept else ""
+        return "next", f"{rest}run the command by hand and see what it says"

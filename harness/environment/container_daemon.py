@@ -1,0 +1,235 @@
+"""
+A daemon in a container of its own.
+
+Ready means a completed hello on its own address. It keeps that address while it is stopped,
+and gets it back after it was cut off its network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from harness.address import Address
+from harness.clock import now
+from harness.daemons.base import Daemon
+from harness.environment.boxed import Boxed
+from harness.environment.containers import Order
+from harness.environment.household import Household
+from harness.environment.logs import Log
+from harness.environment.networks import Network
+from harness.environment.processes import note_program, reserve_port
+from harness.environment.readiness import daemon_ready
+from harness.environment.threads import in_thread
+from harness.history import Recorder, Silent
+from harness.proxy.ports import Reservation
+
+__all__ = ["ContainerDaemon"]
+
+_STOP_S: Final = 2.0
+_EFFECTS: Final = "/harness/effects.jsonl"
+_EVERYBODY: Final = 0o777
+
+
+class ContainerDaemon:
+    """
+    A daemon, a container.
+
+    Args:
+        daemon: Whom to start; it says of what image.
+        household: Whose it is.
+        network: Where it stands; open before `start`, and closed after `end`.
+        recorder: Where its starts and ends are noted.
+    """
+
+    backend: Final = "docker"
+    own: Final = True
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        household: Household,
+        network: Network,
+        *,
+        recorder: Recorder | None = None,
+    ) -> None:
+        # Whatever address it has there, it is ours to harm.
+        self.daemon = replace(daemon, allow_remote=True)
+        self.network = network
+        self._household = household
+        self._recorder: Recorder = Silent() if recorder is None else recorder
+        self._box: Boxed | None = None
+        self._own_address = ""
+        self._reservation: Reservation | None = None
+        self._harmed: set[str] = set()
+        # From its hello until somebody ends it.
+        self._wanted = False
+
+    @property
+    def program(self) -> Boxed:
+        """Its container."""
+        assert self._box is not None
+        return self._box
+
+    @property
+    def address(self) -> Address:
+        """Where this machine reaches it, past any proxy."""
+        if self._reservation is not None:
+            return self._reservation.address
+        return self.inner_address
+
+    @property
+    def inner_address(self) -> Address:
+        """Its own address, on its network."""
+        assert self.daemon.container is not None
+        return Address(self._own_address, self.daemon.container.port)
+
+    @property
+    def effects_file(self) -> Path:
+        """Where the daemon's effects go, as seen from outside."""
+        return (self._household.directory / "effects" / Path(_EFFECTS).name).resolve()
+
+    @property
+    def abilities(self) -> Mapping[str, str | None]:
+        """Its container is ours; its effects are, where it was told the file."""
+        order = self.program.order
+        told = any(_EFFECTS in text for text in [*(order.command or ()), *order.variables.values()])
+        shared = self.effects_file.exists()
+        effects = None if told and shared else "the daemon was not told {effects}"
+        if told and not shared:
+            effects = "the engine does not show this machine the folder that it writes to"
+        return {"process": None, "network": None, "docker": None, "effects": effects}
+
+    @property
+    def trouble(self) -> str | None:
+        """How it ended, where nobody asked it to."""
+        return self.program.state if self._wanted and not self.program.alive else None
+
+    async def start(self) -> None:
+        """Make its container and start it."""
+        await in_thread(self._start)
+
+    def _start(self) -> None:
+        daemon, household, network = self.daemon, self._household, self.network
+        container = daemon.container
+        assert container is not None and container.image is not None
+        self._own_address = network.take()
+        folder = self.effects_file.parent
+        folder.mkdir()
+        # Whoever its image says that it is must be able to write there.
+        folder.chmod(_EVERYBODY)
+        ports: dict[int, tuple[str, int]] = {}
+        if network.path != "bridge":
+            # Kept while it is down, so that it has it again.
+            self._reservation = reserve_port()
+            ports[container.port] = (self._reservation.address.host, self._reservation.address.port)
+        order = Order(
+            name=f"{network.name}-daemon-{self._own_address.rpartition('.')[2]}",
+            image=container.image,
+            run_id=household.run_id,
+            command=daemon.container_command(effects=_EFFECTS),
+            variables=daemon.container_variables(effects=_EFFECTS),
+            network=network.name,
+            address=self._own_address,
+            ports=ports,
+            mounts={str(folder): str(Path(_EFFECTS).parent)},
+        )
+        household.reaper.contain(household.run_id)
+        secrets = () if daemon.token is None else (daemon.token,)
+        log = Log(household.directory / "daemon.log", kept=household.kept, secrets=secrets)
+        self._box = Boxed("daemon", network.engine, order, log=log)
+        self._box.start()
+
+    async def ready(self) -> None:
+        """Wait for its hello."""
+        program = self.program
+        await daemon_ready(self.daemon, self.address, program)
+        self._wanted = True
+        ready_ms = round((now() - program.started_at) * 1000, 1)
+        note_program(self._recorder, program, "started", ready_ms=ready_ms)
+
+    async def pause(self) -> None:
+        """Freeze its processes."""
+        await in_thread(self.program.freeze)
+        self._harmed.add("paused")
+        note_program(self._recorder, self.program, "paused")
+
+    async def resume(self) -> None:
+        """Let them go on, where they are frozen."""
+        if "paused" in self._harmed and await in_thread(self.program.thaw):
+            note_program(self._recorder, self.program, "resumed")
+        self._harmed.discard("paused")
+
+    async def kill(self) -> None:
+        """End them at once."""
+        self._wanted = False
+        await in_thread(self.program.kill)
+        self._harmed.discard("paused")
+        note_program(self._recorder, self.program, "ended")
+
+    async def stop(self, *, within_s: float) -> None:
+        """Ask them to end, and kill them after that many seconds."""
+        self._wanted = False
+        await in_thread(self.program.stop, within_s=within_s)
+        self._harmed.discard("paused")
+        note_program(self._recorder, self.program, "ended")
+
+    async def revive(self) -> None:
+        """Start the daemon on its old address where it does not run, and wait for its hello."""
+        if not self.program.alive:
+            await in_thread(self.program.start)
+            await self.ready()
+
+    async def disconnect(self) -> None:
+        """Cut it off its network."""
+        self._harmed.add("disconnected")
+        await in_thread(self.program.box.leave, self.network.name)
+        note_program(self._recorder, self.program, "disconnected")
+
+    async def connect(self) -> None:
+        """Put it back, with its old address, where it was cut off."""
+        if "disconnected" in self._harmed:
+            box, address = self.program.box, self._own_address
+            await in_thread(box.join, self.network.name, address=address)
+            note_program(self._recorder, self.program, "connected")
+        self._harmed.discard("disconnected")
+
+    async def end(self) -> None:
+        """End it and give its address back."""
+        early = self._wanted and not self.program.alive
+        self._wanted = False
+        try:
+            if self._box is not None and self._box.started:
+                await in_thread(self._box.remove, within_s=_STOP_S)
+                note_program(self._recorder, self._box, "ended", early=early)
+        finally:
+            if self._own_address:
+                self.network.give_back(self._own_address)
+            if self._reservation is not None:
+                self._reservation.close()
+
+    def written(self, *, since: int = 0) -> str:
+        """What it wrote to its log from that byte on, without its token."""
+        return self.program.written(since=since)
+
+    def log_bytes(self) -> int:
+        """How long that log is."""
+        return self.program.log_bytes()
+
+    def describe(self) -> Mapping[str, Any]:
+        """Its image, its command and its addresses."""
+        order = self.program.order
+        return {
+            "type": self.daemon.type,
+            "dialect": self.daemon.dialect.name,
+            "container": order.name,
+            "image": order.image,
+            "image_id": self.network.engine.images.id(order.image),
+            "command": list(order.command or ()),
+            "address": str(self.address),
+            "network": {"name": self.network.name, "subnet": self.network.subnet},
+            "path": self.network.path,
+            "promises": list(self.daemon.promises),
+        }

@@ -1,0 +1,173 @@
+"""The real Toxiproxy, in a container."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+from harness.address import Address
+from harness.environment.boxed import Boxed
+from harness.environment.containers import Engine, Order
+from harness.environment.household import Household
+from harness.environment.logs import Log
+from harness.environment.making import make_proxy, remove_proxy
+from harness.environment.networks import Network
+from harness.environment.processes import note_program, reserve_port
+from harness.environment.readiness import answers
+from harness.environment.stack import ANY_PORT
+from harness.environment.threads import in_thread
+from harness.errors import EnvironmentFailed, ProxyError
+from harness.history import Recorder, Silent
+from harness.proxy.control import Control, ProxyState
+from harness.proxy.ports import Reservation
+
+__all__ = ["IMAGE", "VERSION", "ContainerProxy"]
+
+VERSION: Final = "2.12.0"
+IMAGE: Final = f"ws-harness-toxiproxy:{VERSION}"
+"""What the image of the real Toxiproxy is called here, pulled or made."""
+
+_START_TIMEOUT_S: Final = 10.0
+_API_PORT: Final = 8474
+_SILENT: Final = "the real Toxiproxy tells nothing of its connections"
+_UNSEEDED: Final = "the real Toxiproxy cannot be seeded"
+
+
+class ContainerProxy:
+    """
+    Toxiproxy on the host's network: its listeners are on loopback, on ports that the system
+    chose, and it reaches daemons of this machine and containers alike.
+
+    Args:
+        engine: Where it runs.
+        household: Whose it is.
+        port: The port of its API; 0 lets the system choose.
+        network: Where the daemons behind it stand, if they are containers.
+        recorder: Where its start and end are noted.
+    """
+
+    backend: Final = "toxiproxy"
+    own: Final = True
+    abilities: ClassVar[Mapping[str, str | None]] = {"events": _SILENT, "seed": _UNSEEDED}
+
+    def __init__(
+        self,
+        engine: Engine,
+        household: Household,
+        *,
+        port: int = 0,
+        network: Network | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self._engine = engine
+        self._port = port
+        self._network = network
+        self._household = household
+        self._recorder: Recorder = Silent() if recorder is None else recorder
+        self._box: Boxed | None = None
+        self._reservation: Reservation | None = None
+        self._version = ""
+
+    @property
+    def program(self) -> Boxed:
+        """Its container."""
+        assert self._box is not None
+        return self._box
+
+    @property
+    def control(self) -> Control:
+        """Its API."""
+        assert self._reservation is not None
+        return Control(f"http://{self._reservation.address}")
+
+    @property
+    def trouble(self) -> str | None:
+        """How it ended, where nobody asked it to."""
+        return self.program.state if self._version and not self.program.alive else None
+
+    async def start(self) -> None:
+        """Start it, where it does not run yet."""
+        if self._box is None:
+            await in_thread(self._start)
+
+    def _start(self) -> None:
+        household = self._household
+        self._reservation = reserve_port(self._port)
+        where = self._reservation.address
+        order = Order(
+            name=f"harness-{household.run_id}-toxiproxy",
+            image=IMAGE,
+            run_id=household.run_id,
+            command=["-host", where.host, "-port", str(where.port)],
+            network="host",
+        )
+        household.reaper.contain(household.run_id)
+        log = Log(household.directory / "proxy.log", kept=household.kept)
+        self._box = Boxed("proxy", self._engine, order, log=log)
+        self._box.start()
+
+    async def ready(self) -> None:
+        """
+        Wait until it answers.
+
+        Raises:
+            EnvironmentFailed: If it does not, or is another version.
+        """
+        if self._version:
+            return
+
+        async def ask(_: float) -> str | None:
+            try:
+                self._version = await self.control.version()
+            except ProxyError as error:
+                return error.headline
+            return None
+
+        await answers(ask, self.program, where=self.control.url, within_s=_START_TIMEOUT_S)
+        if self._version != VERSION:
+            raise EnvironmentFailed(
+                f"{IMAGE} says that it is Toxiproxy {self._version}; expected {VERSION}",
+                [("next", "`harness images --remove`, then `harness images` makes it anew")],
+            )
+        note_program(self._recorder, self.program, "started")
+
+    async def make(
+        self, name: str, *, upstream: Address, listen: Address | None, seed: int | None
+    ) -> ProxyState:
+        """Make a proxy; without an address it listens on a loopback port the system chooses."""
+        return await make_proxy(
+            self.control, name, upstream=upstream, listen=listen or ANY_PORT, seed=seed
+        )
+
+    async def remove(self, name: str) -> None:
+        """Remove it; nothing, where it is gone already."""
+        await remove_proxy(self.control, name)
+
+    async def end(self) -> None:
+        """End it and give its port back."""
+        self._version = ""
+        try:
+            if self._box is not None and self._box.started:
+                await in_thread(self._box.remove)
+                note_program(self._recorder, self._box, "ended")
+        finally:
+            if self._reservation is not None:
+                self._reservation.close()
+
+    def written(self, *, since: int = 0) -> str:
+        """What it wrote to its log from that byte on."""
+        return self.program.written(since=since)
+
+    def log_bytes(self) -> int:
+        """How long that log is."""
+        return self.program.log_bytes()
+
+    def describe(self) -> Mapping[str, Any]:
+        """Its image, its version and where it is."""
+        return {
+            "container": self.program.order.name,
+            "image": IMAGE,
+            "image_id": self._engine.images.id(IMAGE),
+            "version": self._version,
+            "api": self.control.url,
+        }

@@ -1,0 +1,57 @@
+"""The log of a program: the file its output goes to, read without what must not be told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["Log"]
+
+
+class Log:
+    """
+    A log file.
+
+    Args:
+        path: The file; it need not be there yet.
+        kept: Whether it will still be there afterwards.
+        secrets: What must not stand in it, nor in what is quoted of it.
+    """
+
+    def __init__(self, path: Path, *, kept: bool = True, secrets: Sequence[str] = ()) -> None:
+        self.path = path
+        self.kept = kept
+        self._secrets = secrets
+
+    def written(self, *, since: int = 0) -> str:
+        """What stands in it from that byte on, without secrets."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return ""
+        return self._clean(data[since:].decode("utf-8", "replace"))
+
+    def size(self) -> int:
+        """How long it is, in bytes."""
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def tail(self, lines: int = 12) -> str:
+        """Its last lines."""
+        return "\n".join(self.written().splitlines()[-lines:]) or "(it wrote nothing)"
+
+    def clean(self) -> None:
+        """Put "***" for every secret in it; for when nobody writes there any more."""
+        try:
+            text = self.path.read_text("utf-8", "surrogateescape")
+        except FileNotFoundError:
+            return
+        if (clean := self._clean(text)) != text:
+            self.path.write_text(clean, "utf-8", "surrogateescape")
+
+    def _clean(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text

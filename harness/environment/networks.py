@@ -1,0 +1,157 @@
+"""
+A network of containers of our own, in a subnet that we choose, so that a container has the
+same address again after it was cut off.
+
+The engine's own choice would run out after some thirty networks.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import threading
+from typing import Final, Literal
+
+from harness.clock import Draws, fresh_seed
+from harness.environment.containers import Engine
+from harness.environment.household import Household
+from harness.errors import EnvironmentFailed, InvalidValue
+
+__all__ = ["PATHS", "Network", "Path"]
+
+Path = Literal["bridge", "loopback", "published"]
+PATHS: Final[tuple[Path, ...]] = ("bridge", "loopback", "published")
+"""
+How the daemon is reached: at its own address on its network; at a port published on loopback,
+by a proxy server on this machine; the same, by a proxy server on its network.
+"""
+
+_SUBNETS: Final = "HARNESS_DOCKER_SUBNETS"
+_DEFAULT_SUBNETS: Final = "10.231.0.0/16"
+_PREFIX: Final = 26
+_ATTEMPTS: Final = 40
+
+
+class Network:
+    """
+    A network, from `open` to `close`. Both block.
+
+    Args:
+        engine: Whose.
+        household: To whom it belongs.
+        path: How its containers are to be reached; None: as this machine can.
+
+    Attributes:
+        engine: Whose.
+        name: Its name.
+        path: How its containers are reached; what was probed, once it is open.
+    """
+
+    def __init__(self, engine: Engine, household: Household, *, path: Path | None = None) -> None:
+        self.engine = engine
+        self.name = f"harness-{household.run_id}"
+        self.path: Path = path or "published"
+        self._given = path
+        self._household = household
+        self._subnet: ipaddress.IPv4Network | None = None
+        self._taken: set[ipaddress.IPv4Address] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def subnet(self) -> str:
+        """Its addresses."""
+        return str(self._subnet)
+
+    @property
+    def gateway(self) -> str:
+        """The address that this machine has there, where the engine runs on it."""
+        assert self._subnet is not None
+        return str(self._subnet[1])
+
+    def open(self) -> None:
+        """
+        Make it, in a subnet that nobody has, and see how its containers are reached.
+
+        Raises:
+            EnvironmentFailed: If it cannot be made.
+            InvalidValue: If HARNESS_DOCKER_SUBNETS holds no such network.
+        """
+        self._household.reaper.contain(self._household.run_id)
+        pool = _pool()
+        # Not the first that is free: two that begin at the same time would race for it.
+        draws = Draws(fresh_seed(), self.name)
+        for attempt in range(_ATTEMPTS):
+            count = 1 << (_PREFIX - pool.prefixlen)
+            number = int(draws.at(attempt) * count)
+            first = int(pool.network_address) + (number << (32 - _PREFIX))
+            subnet = ipaddress.IPv4Network((first, _PREFIX))
+            made = self.engine.make_network(
+                self.name,
+                run_id=self._household.run_id,
+                subnet=str(subnet),
+                gateway=str(subnet[1]),
+            )
+            if made:
+                self._subnet = subnet
+                self._taken = {subnet[0], subnet[1], subnet[-1]}
+                if self._given is None:
+                    self.path = "bridge" if _is_ours(self.gateway) else "published"
+                return
+        raise EnvironmentFailed(
+            f"no subnet of {pool} is free: {_ATTEMPTS} were tried",
+            [
+                ("next", "`harness clean` removes what dead runs left; see `docker network ls`"),
+                ("or", f"name other addresses: {_SUBNETS}=10.99.0.0/16"),
+            ],
+        )
+
+    def close(self) -> None:
+        """Remove it."""
+        self.engine.remove_network(self.name)
+
+    def take(self) -> str:
+        """
+        An address that no other container has.
+
+        Raises:
+            EnvironmentFailed: If there is none left.
+        """
+        assert self._subnet is not None
+        with self._lock:
+            for address in self._subnet:
+                if address not in self._taken:
+                    self._taken.add(address)
+                    return str(address)
+        raise EnvironmentFailed(f"network {self.name} ({self.subnet}) has no address left")
+
+    def give_back(self, address: str) -> None:
+        """The container with that address is gone."""
+        with self._lock:
+            self._taken.discard(ipaddress.IPv4Address(address))
+
+
+def _pool() -> ipaddress.IPv4Network:
+    text = os.environ.get(_SUBNETS) or _DEFAULT_SUBNETS
+    try:
+        pool = ipaddress.IPv4Network(text)
+    except ValueError as error:
+        raise InvalidValue(f'{_SUBNETS}: "{text}" is no network: {error}') from None
+    if pool.prefixlen > _PREFIX or not pool.is_private:
+        raise InvalidValue(
+            f"{_SUBNETS}: {pool} cannot be used; expected a private network of /{_PREFIX} or larger"
+        )
+    return pool
+
+
+def _is_ours(address: str) -> bool:
+    """
+    Whether this process has that address: then it is where the engine's networks are, reaches
+    containers at their own addresses, and is reached from the host's network.
+    """
+    with socket.socket() as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True

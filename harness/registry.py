@@ -1,8 +1,8 @@
 """
 A folder of files is a catalogue.
 
-Each file of the folder defines one entry, whose name is the file's name; `base`
-holds what the entries share and is none itself.
+Each file of the folder defines one entry, whose name is the file's name; `base`, and what
+begins with an underscore, hold what the entries share and are none themselves.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def catalogue(package: str, base: type[T]) -> dict[str, type[T]]:
     entries: dict[str, type[T]] = {}
     folder = importlib.import_module(package)
     for info in pkgutil.iter_modules(folder.__path__):
-        if info.name == "base":
+        if info.name == "base" or info.name.startswith("_"):
             continue
         module = importlib.import_module(f"{package}.{info.name}")
         found = [

@@ -16,7 +16,7 @@ from harness.address import Address, address_of_url, refuse_remote
 from harness.daemons.base import Daemon
 from harness.dialects.exai import Exai
 from harness.dialects.plain import Plain
-from harness.environment.backends import EMBEDDED, name_of_proxy, stack_of
+from harness.environment.backends import EMBEDDED, Choice, name_of_proxy, stack_of
 from harness.environment.base import Environment
 from harness.environment.clean_up import notes_of
 from harness.environment.dialling import session_with
@@ -74,7 +74,7 @@ async def up(
         print(f"harness up   seed {seed}   {run.path}", flush=True)
         stack = stack_of(
             daemon,
-            proxy=proxy,
+            choice=Choice(proxy=proxy),
             directory=run.path,
             recorder=history,
             seed=seed,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from harness.address import Address
-from harness.daemons.container import Container
+from harness.daemons._container import Container
 from harness.dialects.base import Dialect
 from harness.dialects.exai import Exai
 from harness.errors import InvalidValue

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final, Literal
 
 from harness import __version__
+from harness.daemons._container import Container
 from harness.daemons.base import Daemon
-from harness.daemons.container import Container
 
 __all__ = ["IMAGE", "Reference"]
 

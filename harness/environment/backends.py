@@ -8,6 +8,7 @@ is an extra that not everybody installed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,7 @@ from harness.environment.attached import AttachedDaemon, AttachedProxy
 from harness.environment.base import Environment
 from harness.environment.household import Household
 from harness.environment.local import LocalDaemon, LocalProxy
+from harness.environment.paths import PATHS, NetworkPath
 from harness.environment.processes import Reaper
 from harness.environment.stack import Server, Site, Stack
 from harness.errors import EnvironmentFailed, InvalidValue
@@ -26,15 +28,16 @@ from harness.history import Recorder
 if TYPE_CHECKING:
     from harness.environment.containers import Engine
     from harness.environment.networks import Network
-    from harness.environment.networks import Path as NetworkPath
 
 __all__ = [
     "BACKENDS",
     "DOCKER",
     "EMBEDDED",
     "LOCAL",
+    "OWN_PROXIES",
     "TOXIPROXY",
     "AttachedEnvironment",
+    "Choice",
     "OwnEnvironment",
     "engine",
     "name_of_proxy",
@@ -50,8 +53,40 @@ BACKENDS: Final = (LOCAL, DOCKER)
 
 EMBEDDED: Final = "embedded"
 TOXIPROXY: Final = "toxiproxy"
+OWN_PROXIES: Final = (EMBEDDED, TOXIPROXY)
 """A proxy server of our own; the real one, in a container. Else the address of one that runs."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """
+    Where a daemon runs that is started here, and what stands before it.
+
+    Attributes:
+        backend: "local" or "docker".
+        proxy: "embedded", "toxiproxy", or the URL of a Toxiproxy's API.
+        path: How a daemon in a container is reached; None: as this machine can.
+
+    Raises:
+        InvalidValue: If there is no such backend or path.
+    """
+
+    backend: str = LOCAL
+    proxy: str = EMBEDDED
+    path: NetworkPath | None = None
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise InvalidValue(f"{self.backend!r} is no backend; expected {' or '.join(BACKENDS)}")
+        if self.path is not None and self.path not in PATHS:
+            raise InvalidValue(f"{self.path!r} is no path; expected one of {', '.join(PATHS)}")
+
+    def boxes(self, daemon: Daemon) -> bool:
+        """Whether that daemon is put into a container."""
+        return self.backend == DOCKER and daemon.address is None
+
+
+_USUAL: Final = Choice()
 _EXTRA: Final = "pip install 'ws-harness[docker]'"
 
 
@@ -134,9 +169,7 @@ def server_of(
 def stack_of(
     daemon: Daemon,
     *,
-    backend: str = LOCAL,
-    proxy: str = EMBEDDED,
-    path: NetworkPath | None = None,
+    choice: Choice = _USUAL,
     directory: Path | None = None,
     recorder: Recorder | None = None,
     seed: int = 0,
@@ -151,9 +184,7 @@ def stack_of(
 
     Args:
         daemon: Whom to test: started here, or attached where it has an address.
-        backend: Where it is started: "local" or "docker".
-        proxy: "embedded", "toxiproxy", or the URL of a Toxiproxy's API.
-        path: How a daemon in a container is reached; None: as this machine can.
+        choice: Where, and behind what.
         directory: Where logs and effects go; None keeps them only while it runs.
         recorder: Where starts and ends are noted.
         seed: Root seed of our proxy's draws.
@@ -168,8 +199,8 @@ def stack_of(
         EnvironmentFailed: If there is no container engine where one is needed.
     """
     household = Household(directory=directory, reaper=reaper)
-    boxed = backend == DOCKER and daemon.address is None
-    own = network_of(household, path=path) if boxed and network is None else None
+    boxed = choice.boxes(daemon)
+    own = network_of(household, path=choice.path) if boxed and network is None else None
     ground = network or own
     site: Site
     if daemon.address is not None:
@@ -182,7 +213,7 @@ def stack_of(
         site = LocalDaemon(daemon, household, recorder=recorder)
     lent = server is not None
     before = server or server_of(
-        proxy,
+        choice.proxy,
         household,
         network=ground if boxed else None,
         seed=seed,
@@ -208,7 +239,7 @@ def name_of_proxy(proxy: str) -> str:
     What an environment's proxy is called: on a server of ours always the same, for draws hang
     on it; on somebody else's as nobody else's is.
     """
-    return "edge" if proxy in (EMBEDDED, TOXIPROXY) else f"edge-{fresh_id()}"
+    return "edge" if proxy in OWN_PROXIES else f"edge-{fresh_id()}"
 
 
 class OwnEnvironment(Environment):
@@ -243,9 +274,7 @@ class OwnEnvironment(Environment):
         super().__init__(
             stack_of(
                 daemon,
-                backend=backend,
-                proxy=proxy,
-                path=path,
+                choice=Choice(backend=backend, proxy=proxy, path=path),
                 directory=directory,
                 recorder=recorder,
                 seed=seed,
@@ -286,7 +315,13 @@ class AttachedEnvironment(Environment):
         seed: int = 0,
     ) -> None:
         super().__init__(
-            stack_of(daemon, proxy=proxy, directory=directory, recorder=recorder, seed=seed),
+            stack_of(
+                daemon,
+                choice=Choice(proxy=proxy),
+                directory=directory,
+                recorder=recorder,
+                seed=seed,
+            ),
             owns=True,
             name=name or name_of_proxy(proxy),
             seed=seed,

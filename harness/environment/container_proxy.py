@@ -118,17 +118,19 @@ class ContainerProxy:
 
         async def ask(_: float) -> str | None:
             try:
-                self._version = await self.control.version()
+                await self.control.version()
             except ProxyError as error:
                 return error.headline
             return None
 
         await answers(ask, self.program, where=self.control.url, within_s=_START_TIMEOUT_S)
-        if self._version != VERSION:
+        said = await self.control.version()
+        if said != VERSION:
             raise EnvironmentFailed(
-                f"{IMAGE} says that it is Toxiproxy {self._version}; expected {VERSION}",
+                f"{IMAGE} says that it is Toxiproxy {said}; expected {VERSION}",
                 [("next", "`harness images --remove`, then `harness images` makes it anew")],
             )
+        self._version = said
         note_program(self._recorder, self.program, "started")
 
     async def make(

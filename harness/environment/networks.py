@@ -11,21 +11,15 @@ import ipaddress
 import os
 import socket
 import threading
-from typing import Final, Literal
+from typing import Final
 
 from harness.clock import Draws, fresh_seed
 from harness.environment.containers import Engine
 from harness.environment.household import Household
+from harness.environment.paths import NetworkPath
 from harness.errors import EnvironmentFailed, InvalidValue
 
-__all__ = ["PATHS", "Network", "Path"]
-
-Path = Literal["bridge", "loopback", "published"]
-PATHS: Final[tuple[Path, ...]] = ("bridge", "loopback", "published")
-"""
-How the daemon is reached: at its own address on its network; at a port published on loopback,
-by a proxy server on this machine; the same, by a proxy server on its network.
-"""
+__all__ = ["Network"]
 
 _SUBNETS: Final = "HARNESS_DOCKER_SUBNETS"
 _DEFAULT_SUBNETS: Final = "10.231.0.0/16"
@@ -48,10 +42,12 @@ class Network:
         path: How its containers are reached; what was probed, once it is open.
     """
 
-    def __init__(self, engine: Engine, household: Household, *, path: Path | None = None) -> None:
+    def __init__(
+        self, engine: Engine, household: Household, *, path: NetworkPath | None = None
+    ) -> None:
         self.engine = engine
         self.name = f"harness-{household.run_id}"
-        self.path: Path = path or "published"
+        self.path: NetworkPath = path or "published"
         self._given = path
         self._household = household
         self._subnet: ipaddress.IPv4Network | None = None

@@ -15,6 +15,8 @@ import pytest
 
 from harness.pytest_plugin import marks
 from harness.pytest_plugin.fixtures import (
+    harness_backend,
+    harness_choice,
     harness_client,
     harness_daemon,
     harness_environment,
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from harness.pytest_plugin.place import Place
 
 __all__ = [
+    "harness_backend",
+    "harness_choice",
     "harness_client",
     "harness_daemon",
     "harness_environment",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from harness.address import Address
     from harness.client.session import Session
     from harness.daemons.base import Daemon
+    from harness.environment.backends import Choice
     from harness.pytest_plugin.environment import TestEnvironment
     from harness.pytest_plugin.house import House
 
@@ -60,8 +61,35 @@ def harness_daemon(pytestconfig: pytest.Config) -> Daemon:
 
 @pytest.fixture(scope="session")
 def harness_proxy(harness_settings: Settings) -> str:
-    """What stands before it: "embedded", or the URL of a Toxiproxy that runs already."""
+    """
+    What stands before it: "embedded", "toxiproxy" (the real one, in a container), or the URL
+    of a Toxiproxy that runs already.
+    """
     return harness_settings.proxy
+
+
+@pytest.fixture
+def harness_backend(harness_settings: Settings, harness_daemon: Daemon, harness_proxy: str) -> str:
+    """Where it runs that is started here: "local" or "docker"."""
+    from harness.environment.automatic import backend_for
+
+    with told():
+        return backend_for(harness_settings.backend, harness_daemon, harness_proxy).backend
+
+
+@pytest.fixture
+def harness_choice(harness_backend: str, harness_proxy: str, harness_settings: Settings) -> Choice:
+    """Where daemons run and what stands before them, together. Not for use in tests."""
+    from harness.environment.backends import Choice
+    from harness.errors import InvalidValue
+
+    with told():
+        if type(harness_proxy) is not str:
+            expected = '"embedded", "toxiproxy" or the URL of a Toxiproxy'
+            raise InvalidValue(
+                f"the fixture harness_proxy gives {harness_proxy!r}; expected {expected}"
+            )
+        return Choice(backend=harness_backend, proxy=harness_proxy, path=harness_settings.path)
 
 
 @pytest.fixture
@@ -114,7 +142,7 @@ def harness_environment(
     request: pytest.FixtureRequest,
     harness_house: House,
     harness_daemon: Daemon,
-    harness_proxy: str,
+    harness_choice: Choice,
     harness_isolation: str,
     harness_seed: int,
 ) -> Iterator[TestEnvironment]:
@@ -131,7 +159,7 @@ def harness_environment(
             Wish(
                 test=request.node.name,
                 daemon=harness_daemon,
-                proxy=harness_proxy,
+                choice=harness_choice,
                 isolation=harness_isolation,
                 seed=harness_seed,
             ),
@@ -191,11 +219,12 @@ def harness_run(
 
 @pytest.fixture
 def harness_toxiproxy(
-    request: pytest.FixtureRequest, harness_house: House, harness_seed: int
+    request: pytest.FixtureRequest, harness_house: House, harness_proxy: str, harness_seed: int
 ) -> Iterator[Address]:
     """The host and port of a fresh proxy server that speaks Toxiproxy's API; no proxies on it."""
     portal = harness_house.portal
-    server = harness_house.fresh_server(seed=harness_seed)
+    with told():
+        server = harness_house.fresh_server(harness_proxy, seed=harness_seed)
     try:
         with told():
             portal.run(server.open())

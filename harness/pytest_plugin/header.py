@@ -21,17 +21,31 @@ def header(config: pytest.Config) -> str:
     """One line: daemon, backend, proxy, seed, abilities."""
     settings, daemon = config.stash[SETTINGS], config.stash[ASKED]
     attached = daemon is not None and daemon.address is not None
+    backend, why = ("attached", "") if attached else _backend(config)
     name = "reference" if daemon is None else daemon.type
     where = f" {daemon.address}" if daemon is not None and attached else ""
     embedded = settings.proxy == "embedded"
     abilities = [] if attached else ["process"]
+    abilities += ["docker", "network"] if backend == "docker" else []
     abilities += ["events", "seed"] if embedded else []
     seed = f"{settings.seed} (drawn)" if settings.fresh_seed else str(settings.seed)
     return (
-        f"harness: daemon {name}{where}, backend {'attached' if attached else 'local'}, "
+        f"harness: daemon {name}{where}, backend {backend}{why}, "
         f"proxy {settings.proxy}, seed {seed}; abilities: {', '.join(abilities) or 'none'}"
         " (others are probed when first asked for)"
     )
+
+
+def _backend(config: pytest.Config) -> tuple[str, str]:
+    """Where a daemon will run, and why where nobody said."""
+    settings, daemon = config.stash[SETTINGS], config.stash[ASKED]
+    if settings.backend != "auto":
+        return settings.backend, ""
+    from harness.daemons.reference import Reference
+    from harness.environment.automatic import backend_for
+
+    chosen = backend_for(settings.backend, daemon or Reference(), settings.proxy)
+    return chosen.backend, f" ({chosen.why})"
 
 
 def asked_for(config: pytest.Config, settings: Settings) -> Daemon | None:

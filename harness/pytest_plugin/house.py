@@ -18,15 +18,13 @@ from typing import Any, Final
 from harness.address import Address, address_of_url
 from harness.daemons.base import Daemon
 from harness.environment import kernel
-from harness.environment.attached import AttachedDaemon
-from harness.environment.backends import EMBEDDED, stack_of
+from harness.environment.backends import EMBEDDED, OWN_PROXIES, Choice, server_of, stack_of
 from harness.environment.clean_up import put_away
 from harness.environment.fingerprint import changes, settled
 from harness.environment.household import Household
-from harness.environment.local import LocalDaemon, LocalProxy
 from harness.environment.probe import ResetPath
 from harness.environment.processes import Reaper
-from harness.environment.stack import Site, Stack
+from harness.environment.stack import Stack
 from harness.errors import InvalidValue
 from harness.history import Recorder
 from harness.pytest_plugin.interrupts import ended_with_parent, sigterm_as_ctrl_c
@@ -49,7 +47,8 @@ class Shared:
         looks: Its fingerprint when nobody uses it.
     """
 
-    proxy: str
+    daemon: Daemon
+    choice: Choice
     stack: Stack
     looks: dict[str, Any]
 
@@ -93,14 +92,16 @@ def can_be_shared(daemon: Daemon, *, among_runs: bool = False) -> bool:
 class FreshServer:
     """A proxy server of one test's own, with no proxy on it."""
 
-    def __init__(self, reaper: Reaper, *, seed: int) -> None:
+    def __init__(self, reaper: Reaper, proxy: str, *, seed: int) -> None:
         self._household = Household(reaper=reaper)
-        self._server = LocalProxy(self._household, seed=seed)
+        # Somebody else's has proxies on it.
+        own = proxy if proxy in OWN_PROXIES else EMBEDDED
+        self._server = server_of(own, self._household, seed=seed)
 
     async def open(self) -> None:
         """Bring it up. Whatever becomes of that, `put_away` ends it."""
         self._household.open()
-        self._server.start()
+        await self._server.start()
         await self._server.ready()
 
     @property
@@ -131,7 +132,7 @@ class House:
         self.runs = runs
         self._stack = ExitStack()
         self._shared: list[Shared] = []
-        self._resets: dict[str, ResetPath] = {}
+        self._resets: dict[Choice, ResetPath] = {}
         self.series: Series = self._stack.enter_context(series(runs))
         self.reaper = Reaper()
         self._stack.callback(self.reaper.dismiss)
@@ -151,10 +152,10 @@ class House:
         ends = [shared.stack.__aexit__(None, None, None) for shared in self._shared]
         await put_away(None, *ends, self._servants.dismiss_all())
 
-    async def shared(self, daemon: Daemon, proxy: str) -> Shared:
+    async def shared(self, daemon: Daemon, choice: Choice) -> Shared:
         """A running daemon that others used before, and left as it was."""
         for shared in self._shared:
-            if shared.stack.daemon == daemon and shared.proxy == proxy:
+            if shared.daemon == daemon and shared.choice == choice:
                 # Whoever was not asked for the longest stands first.
                 self._shared.remove(shared)
                 self._shared.append(shared)
@@ -164,11 +165,11 @@ class House:
                 break
         if len(self._shared) >= _MOST_SHARED:
             await self.discard(self._shared[0])
-        stack = await self._behind_servant(daemon, proxy, directory=None, recorder=None)
+        stack = await self._behind_servant(daemon, choice, directory=None, recorder=None)
         await stack.__aenter__()
         try:
-            await self.probe(stack, proxy)
-            shared = Shared(proxy, stack, await settled(stack.site))
+            await self.probe(stack, choice)
+            shared = Shared(daemon, choice, stack, await settled(stack.site))
         except BaseException as error:
             await put_away(error, stack.__aexit__(None, None, None))
             raise
@@ -192,7 +193,7 @@ class House:
         await put_away(None, *its, self._servants.dismiss(stack.server))
 
     async def fresh_daemon(
-        self, daemon: Daemon, proxy: str, *, directory: Path, recorder: Recorder
+        self, daemon: Daemon, choice: Choice, *, directory: Path, recorder: Recorder
     ) -> Stack:
         """
         A stack with a daemon of its own behind the proxy server of all; not yet up.
@@ -201,10 +202,10 @@ class House:
             InvalidValue: If the daemon is somebody else's.
         """
         _refuse_somebody_elses(daemon, "daemon")
-        return await self._behind_servant(daemon, proxy, directory=directory, recorder=recorder)
+        return await self._behind_servant(daemon, choice, directory=directory, recorder=recorder)
 
     async def fresh_environment(
-        self, daemon: Daemon, proxy: str, *, directory: Path, recorder: Recorder, seed: int
+        self, daemon: Daemon, choice: Choice, *, directory: Path, recorder: Recorder, seed: int
     ) -> Stack:
         """
         A stack with nothing shared; not yet up.
@@ -213,39 +214,47 @@ class House:
             InvalidValue: If daemon or proxy server is somebody else's.
         """
         _refuse_somebody_elses(daemon, "environment")
-        if proxy != EMBEDDED:
+        if choice.proxy not in OWN_PROXIES:
+            whose = f"{choice.proxy} is somebody else's"
             raise InvalidValue(
-                f"a fresh environment has a proxy server of its own; {proxy} is somebody else's",
+                f"a fresh environment has a proxy server of its own; {whose}",
                 [("next", 'mark the test @pytest.mark.harness_isolation("daemon")')],
             )
         return stack_of(
-            daemon, directory=directory, recorder=recorder, seed=seed, reaper=self.reaper
+            daemon,
+            choice=choice,
+            directory=directory,
+            recorder=recorder,
+            seed=seed,
+            reaper=self.reaper,
         )
 
-    async def probe(self, stack: Stack, proxy: str) -> None:
+    async def probe(self, stack: Stack, choice: Choice) -> None:
         """
         See whether resets reach the client, once for each kind of proxy server.
 
         Asked for whenever a stack came up.
         """
         self._servants.prove(stack.server)
-        self._resets[proxy] = await stack.probe(self._resets.get(proxy))
+        self._resets[choice] = await stack.probe(self._resets.get(choice))
 
-    def fresh_server(self, *, seed: int) -> FreshServer:
+    def fresh_server(self, proxy: str, *, seed: int) -> FreshServer:
         """A proxy server of a test's own, not yet up."""
-        return FreshServer(self.reaper, seed=seed)
+        return FreshServer(self.reaper, proxy, seed=seed)
 
     async def _behind_servant(
-        self, daemon: Daemon, proxy: str, *, directory: Path | None, recorder: Recorder | None
+        self, daemon: Daemon, choice: Choice, *, directory: Path | None, recorder: Recorder | None
     ) -> Stack:
-        household = Household(directory=directory, reaper=self.reaper)
-        site: Site = (
-            LocalDaemon(daemon, household, recorder=recorder)
-            if daemon.address is None
-            else AttachedDaemon(daemon)
+        server = await self._servants.get(choice, allow_remote=daemon.allow_remote)
+        return stack_of(
+            daemon,
+            choice=choice,
+            directory=directory,
+            recorder=recorder,
+            reaper=self.reaper,
+            server=server,
+            network=await self._servants.network(choice),
         )
-        server = await self._servants.get(proxy, allow_remote=daemon.allow_remote)
-        return Stack(household, site, server, lent=True, recorder=recorder)
 
 
 def _refuse_somebody_elses(daemon: Daemon, level: str) -> None:

@@ -43,8 +43,8 @@ def _abilities(item: Any) -> dict[str, str | None]:
     if place is not None and place.environment is not None:
         return place.environment.abilities
     ask = item._request.getfixturevalue  # noqa: SLF001
-    house, daemon, proxy = (
-        ask(name) for name in ("harness_house", "harness_daemon", "harness_proxy")
+    house, daemon, choice = (
+        ask(name) for name in ("harness_house", "harness_daemon", "harness_choice")
     )
-    shared: Shared = house.portal.run(house.shared(daemon, proxy))
+    shared: Shared = house.portal.run(house.shared(daemon, choice))
     return shared.stack.abilities

@@ -15,10 +15,12 @@ from typing import Any, Final, Literal
 
 import pytest
 
-__all__ = ["ISOLATIONS", "Settings", "add_options", "read_settings"]
+__all__ = ["ISOLATIONS", "PATHS", "Settings", "add_options", "read_settings"]
 
 ISOLATIONS: Final = ("proxy", "daemon", "environment")
 
+# As `environment.paths` has them, which would import what is heavy.
+PATHS: Final = ("bridge", "loopback", "published")
 
 _IS_NOT: Final = {
     "string": "is no text",
@@ -63,15 +65,28 @@ def _text(text: str) -> str:
     return text
 
 
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{', '.join(words[:-1])} or {words[-1]}")
+        return text
+
+    return read
+
+
+def _path(text: str) -> str | None:
+    return None if _one_of("auto", *PATHS)(text) == "auto" else text
+
+
 def _proxy(text: str) -> str:
-    if text != "embedded":
+    if text not in ("embedded", "toxiproxy"):
         from harness.address import address_of_url
         from harness.errors import InvalidValue
 
         try:
             address_of_url(text, schemes=("http",))
         except InvalidValue:
-            raise ValueError("embedded, or http://host:port") from None
+            raise ValueError("embedded, toxiproxy, or http://host:port") from None
     return text
 
 
@@ -106,11 +121,25 @@ _OPTIONS: Final = (
         "DAEMON",
     ),
     _Option(
+        "harness_backend",
+        _one_of("local", "docker", "auto"),
+        "where a daemon runs that is started here: local (a process), docker (a container), or "
+        "auto: docker if the engine answers and the images are there, else local (default: local)",
+        "BACKEND",
+    ),
+    _Option(
         "harness_proxy",
         _proxy,
-        "what stands before it: embedded (our own), or http://host:port, the API of a Toxiproxy "
-        "that runs already (default: embedded)",
+        "what stands before it: embedded (our own), toxiproxy (the real one, in a container), or "
+        "http://host:port, the API of a Toxiproxy that runs already (default: embedded)",
         "PROXY",
+    ),
+    _Option(
+        "harness_path",
+        _path,
+        "how a daemon in a container is reached: bridge (its own address), loopback or published "
+        "(ports of this machine), or auto: as this machine can (default: auto)",
+        "PATH",
     ),
     _Option(
         "harness_seed",
@@ -185,6 +214,8 @@ class Settings:
 
     daemon: str | None
     daemon_from: str | None
+    backend: str
+    path: Any
     proxy: str
     seed: int
     fresh_seed: bool
@@ -221,6 +252,8 @@ def read_settings(config: pytest.Config) -> Settings:
     return Settings(
         daemon=daemon,
         daemon_from=told["harness_daemon"][1],
+        backend=found["harness_backend"] or "local",
+        path=found["harness_path"],
         proxy=found["harness_proxy"] or "embedded",
         seed=_drawn() if seed is None else seed,
         fresh_seed=seed is None,

@@ -18,7 +18,7 @@ from typing import Any, Final
 import pytest
 
 from harness.daemons.base import Daemon
-from harness.environment.backends import name_of_proxy
+from harness.environment.backends import Choice, name_of_proxy
 from harness.environment.clean_up import notes_of, put_away
 from harness.environment.injection import Injection
 from harness.environment.stack import Stack
@@ -40,9 +40,6 @@ _SHARED: Final = (
 )
 
 
-_KINDS: Final = {str: '"embedded" or the URL of a Toxiproxy', int: "a whole number"}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Wish:
     """
@@ -51,7 +48,7 @@ class Wish:
     Attributes:
         test: Its name, which names the run directory.
         isolation: "proxy", "daemon" or "environment".
-        proxy: "embedded", or the URL of a Toxiproxy's API.
+        choice: Where it runs, and behind what.
 
     Raises:
         InvalidValue: If there is no such isolation, or anything else is not what it says.
@@ -59,20 +56,16 @@ class Wish:
 
     test: str
     daemon: Daemon
-    proxy: str
+    choice: Choice
     isolation: str
     seed: int
 
     def __post_init__(self) -> None:
         refuse_no_daemon(self.daemon)
-        for fixture, value, kind in (
-            ("harness_proxy", self.proxy, str),
-            ("harness_seed", self.seed, int),
-        ):
-            if type(value) is not kind:
-                raise InvalidValue(
-                    f"the fixture {fixture} gives {value!r}; expected {_KINDS[kind]}"
-                )
+        if type(self.seed) is not int:
+            raise InvalidValue(
+                f"the fixture harness_seed gives {self.seed!r}; expected a whole number"
+            )
         if self.isolation not in ISOLATIONS:
             raise InvalidValue(
                 f"{self.isolation!r} is no isolation; expected one of {', '.join(ISOLATIONS)}",
@@ -173,7 +166,7 @@ class Place:
             portal=house.portal,
             run_directory=self.path,
             owns=own,
-            name=name_of_proxy(wish.proxy),
+            name=name_of_proxy(wish.choice.proxy),
             seed=wish.seed,
             recorder=self._watch,
             without={} if own or not stack.site.own else {"process": _SHARED},
@@ -186,7 +179,7 @@ class Place:
             raise
         if own:
             try:
-                await house.probe(stack, wish.proxy)
+                await house.probe(stack, wish.choice)
                 # The log of a proxy server that others use begins before this test.
                 self._since = 0, 0 if stack.ends_server else stack.server.log_bytes()
             except BaseException as error:
@@ -203,12 +196,12 @@ class Place:
         match wish.isolation:
             case "environment":
                 return await house.fresh_environment(
-                    wish.daemon, wish.proxy, seed=wish.seed, **where
+                    wish.daemon, wish.choice, seed=wish.seed, **where
                 )
             case "daemon":
-                return await house.fresh_daemon(wish.daemon, wish.proxy, **where)
+                return await house.fresh_daemon(wish.daemon, wish.choice, **where)
             case _:
-                self._shared = await house.shared(wish.daemon, wish.proxy)
+                self._shared = await house.shared(wish.daemon, wish.choice)
                 stack = self._shared.stack
                 self._since = stack.site.log_bytes(), stack.server.log_bytes()
                 return stack

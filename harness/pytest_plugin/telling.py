@@ -32,6 +32,11 @@ _OF_PYTEST: Final = (
     *("-c", "--config-file", "--rootdir", "-o", "--override-ini", "-p", "-W"),
     *("--import-mode", "--confcutdir", "--asyncio-mode", "--timeout", "--timeout-method"),
 )
+# Of our own, beside what says how a test is carried out: which daemon, where, behind what.
+_AGAIN: Final = (
+    *("harness_seed", "harness_daemon", "harness_backend", "harness_proxy", "harness_path"),
+    "harness_isolation",
+)
 # A record or a log that cannot be read is told of; the test's own error stands above it.
 _UNREADABLE: Final = (HarnessError, OSError, msgspec.MsgspecError)
 
@@ -193,7 +198,7 @@ def repeat_command(item: pytest.Item) -> str:
     file, colons, names = own_id(item).partition("::")
     there = os.path.relpath(item.config.rootpath / file, item.config.invocation_params.dir)
     command = ["pytest", f"{there}{colons}{names}"]
-    for name in ("harness_seed", "harness_daemon", "harness_proxy", "harness_isolation"):
+    for name in _AGAIN:
         if name in given:
             command += [_flag(name), given[name]]
     if settings.strict and "harness_strict" in given:

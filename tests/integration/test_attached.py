@@ -15,7 +15,7 @@ from harness.daemons.reference import Reference
 from harness.daemons.running import Running
 from harness.dialects.exai import Exai
 from harness.environment.attached import AttachedDaemon
-from harness.environment.backends import AttachedEnvironment, stack_of
+from harness.environment.backends import AttachedEnvironment, Choice, stack_of
 from harness.environment.base import Environment
 from harness.environment.making import make_proxy
 from harness.environment.reaper import carriers
@@ -139,7 +139,7 @@ async def test_a_cancelled_block_removes_our_proxy_too(foreign: Foreign, daemon:
 async def test_a_proxy_that_was_removed_meanwhile(foreign: Foreign, daemon: Daemon) -> None:
     """That it is gone already is no reason to complain at the end."""
     before = foreign.state()
-    stack = stack_of(Running.at(daemon.url), proxy=foreign.url)
+    stack = stack_of(Running.at(daemon.url), choice=Choice(proxy=foreign.url))
 
     async with stack:
         upstream = Address("127.0.0.1", daemon.port)
@@ -176,7 +176,7 @@ async def test_two_environments_on_one_server_at_the_same_time(
 async def test_a_name_that_is_taken_is_not_ours(foreign: Foreign, daemon: Daemon) -> None:
     """The error says so, and nobody is told to remove that proxy, should the harness die."""
     before, orders = foreign.state(), Orders()
-    stack = stack_of(Running.at(daemon.url), proxy=foreign.url, reaper=orders)
+    stack = stack_of(Running.at(daemon.url), choice=Choice(proxy=foreign.url), reaper=orders)
 
     with pytest.raises(EnvironmentFailed, match='has a proxy "off" already'):
         async with Environment(stack, owns=True, name="off"):
@@ -210,7 +210,7 @@ class Orders:
 async def test_the_order_to_remove_our_proxy_is_taken_back(ours: Foreign, daemon: Daemon) -> None:
     """It is given before the proxy is there, by its encoded name, and ends with it."""
     orders = Orders()
-    stack = stack_of(Running.at(daemon.url), proxy=ours.url, reaper=orders)
+    stack = stack_of(Running.at(daemon.url), choice=Choice(proxy=ours.url), reaper=orders)
 
     async with Environment(stack, owns=True, name="a b/c"):
         assert orders.open == {f"{ours.url}/proxies/a%20b%2Fc"}
@@ -223,7 +223,7 @@ async def test_where_nothing_can_listen_the_order_is_taken_back(
 ) -> None:
     """The error says where and why, in the system's words."""
     before, orders = foreign.state(), Orders()
-    stack = stack_of(Running.at(daemon.url), proxy=foreign.url, reaper=orders)
+    stack = stack_of(Running.at(daemon.url), choice=Choice(proxy=foreign.url), reaper=orders)
     taken = Address("127.0.0.1", daemon.port)
 
     with pytest.raises(EnvironmentFailed) as caught:
@@ -309,7 +309,7 @@ async def test_our_server_tells_of_our_proxy_alone(
 async def test_a_daemon_of_our_own_behind_a_foreign_server(foreign: Foreign) -> None:
     """The daemon is ours to kill, the server is not ours to end."""
     before = foreign.state()
-    stack = stack_of(Reference(), proxy=foreign.url)
+    stack = stack_of(Reference(), choice=Choice(proxy=foreign.url))
 
     async with Environment(stack, owns=True, name="mine") as here:
         async with here.inject(Kill()):

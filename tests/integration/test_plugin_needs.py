@@ -65,11 +65,11 @@ _SUITE = {
 
 _MET = ("test_met", "test_own", "test_has_its_own", "test_met_without_environment")
 _UNMET = {
-    "test_not_there": "docker: this version runs daemons as processes",
+    "test_not_there": "docker: the daemon is a process of this machine",
     "test_shared": "process: other tests use its daemon too",
     "test_not_there_without_environment": "frames: no fault of this version looks into frames",
-    "test_of_module": "docker: this version runs daemons as processes",
-    "test_all_of_them": "frames: no fault of this version looks into frames; docker: this version",
+    "test_of_module": "docker: the daemon is a process of this machine",
+    "test_all_of_them": "frames: no fault of this version looks into frames; docker: the daemon is a process",
 }
 
 

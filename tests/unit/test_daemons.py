@@ -39,13 +39,13 @@ def complaints(kind: type[Daemon], **values: Any) -> tuple[tuple[str, str], ...]
     return caught.value.details
 
 
-def test_the_catalogue_has_three_daemons():
+def test_the_catalogue_has_four_daemons():
     """
     One file each, by the file's name, which is the daemon's type.
     """
     daemons = catalogue("harness.daemons", Daemon)
 
-    assert list(daemons) == ["command", "reference", "running"]
+    assert list(daemons) == ["command", "container", "reference", "running"]
     assert all(daemon.type == name for name, daemon in daemons.items())
 
 

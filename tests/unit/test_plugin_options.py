@@ -121,9 +121,9 @@ def test_so_is_the_file_of_a_daemon():
     ("name", "text", "expected"),
     [
         ("daemon", "", "a text that is not empty"),
-        ("proxy", "localhost:8474", "embedded, or http://host:port"),
-        ("proxy", "ws://localhost:8474", "embedded, or http://host:port"),
-        ("proxy", "", "embedded, or http://host:port"),
+        ("proxy", "localhost:8474", "embedded, toxiproxy, or http://host:port"),
+        ("proxy", "ws://localhost:8474", "embedded, toxiproxy, or http://host:port"),
+        ("proxy", "", "embedded, toxiproxy, or http://host:port"),
         ("seed", "seven", "a whole number"),
         ("seed", "--5", "a whole number"),
         ("seed", "1.5", "a whole number"),

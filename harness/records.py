@@ -52,8 +52,9 @@ class ProxyEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         seq: Counts the events of one server from 1, without gaps.
         time_ns: Monotonic nanoseconds of `clock`.
         kind: `opened`, `closed`, `unreachable` (the upstream), `enabled`, `disabled`, `added`,
-            `changed`, `removed`, `delayed`, `dropped`, `cut`, `reset`, or `lost`: that many
-            events were overwritten before anybody asked for them.
+            `changed`, `removed`, `passed` (a chunk, at a tap), `delayed`, `dropped`,
+            `cut`, `reset`, or `lost`: that many events were overwritten before anybody asked for
+            them.
         proxy: The proxy's name; absent in `lost`.
         connection: Counts the connections of one proxy from 1.
         stream: "upstream" or "downstream".

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     # argparse has no public name for what add_subparsers returns.
     Commands = argparse._SubParsersAction[Parser]  # noqa: SLF001
 
-__all__ = ["Commands", "add_runs", "add_seed"]
+__all__ = ["Commands", "add_backend", "add_runs", "add_seed"]
 
 _RUNS: Final = Path("runs")
 
@@ -25,6 +25,30 @@ def add_runs(command: Parser) -> None:
         default=_RUNS,
         metavar="DIR",
         help="where run directories are kept (default: runs)",
+    )
+
+
+def add_backend(command: Parser) -> None:
+    """Where a daemon runs, and what stands before it."""
+    command.add_argument(
+        "--backend",
+        choices=("local", "docker", "auto"),
+        default="local",
+        metavar="BACKEND",
+        help=(
+            "where a daemon runs that is started here: local (a process), docker (a container), "
+            "or auto: docker if the engine answers and the images are there (default: local)"
+        ),
+    )
+    command.add_argument(
+        "--path",
+        choices=("auto", "bridge", "loopback", "published"),
+        default="auto",
+        metavar="PATH",
+        help=(
+            "how a daemon in a container is reached: bridge (its own address), loopback or "
+            "published (ports of this machine) (default: auto, as this machine can)"
+        ),
     )
 
 

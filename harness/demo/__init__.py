@@ -17,8 +17,10 @@ from harness.daemons.base import Daemon
 from harness.daemons.reference import Reference
 from harness.demo.steps import STEPS, Story
 from harness.demo.telling import Step, close_line, describe, head, opening
-from harness.environment.local import LocalEnvironment
+from harness.environment.backends import DOCKER, TOXIPROXY, Choice, engine, stack_of
+from harness.environment.base import Environment
 from harness.environment.reaper import carriers
+from harness.environment.threads import in_thread
 from harness.errors import (
     EXIT_INVALID,
     EXIT_UNKNOWN,
@@ -30,10 +32,13 @@ from harness.run.store import RunDirectory
 
 __all__ = ["demo"]
 
+_USUAL: Final = Choice()
 _EXIT_CODES: Final = {"valid": EXIT_VALID, "invalid": EXIT_INVALID, "unknown": EXIT_UNKNOWN}
 
 
-async def demo(*, seed: int, runs: Path, daemon: Daemon | None = None) -> int:
+async def demo(
+    *, seed: int, runs: Path, daemon: Daemon | None = None, choice: Choice = _USUAL
+) -> int:
     """
     Tell the story on stdout and keep its record.
 
@@ -41,6 +46,7 @@ async def demo(*, seed: int, runs: Path, daemon: Daemon | None = None) -> int:
         seed: Root seed of all draws.
         runs: Where run directories are kept.
         daemon: Whom to test (default: the reference daemon).
+        choice: Where it runs, and behind what.
 
     Returns:
         The exit code of the verdict: 0 valid, 1 invalid, 2 unknown.
@@ -52,9 +58,11 @@ async def demo(*, seed: int, runs: Path, daemon: Daemon | None = None) -> int:
     secrets = [] if daemon.token is None else [daemon.token]
     started = now()
     with RunDirectory.create(runs, "demo") as run, run.history(secrets=secrets) as history:
-        print(opening(seed=seed, directory=run.path), flush=True)
+        backend, proxy = choice.backend, choice.proxy
+        print(opening(backend=backend, proxy=proxy, seed=seed, directory=run.path), flush=True)
         history.phase = "set-up"
-        environment = LocalEnvironment(daemon, directory=run.path, recorder=history, seed=seed)
+        stack = stack_of(daemon, choice=choice, directory=run.path, recorder=history, seed=seed)
+        environment = Environment(stack, owns=True, seed=seed)
         told: list[Step] = []
         async with environment:
             described = environment.stack.describe()
@@ -64,7 +72,7 @@ async def demo(*, seed: int, runs: Path, daemon: Daemon | None = None) -> int:
                     told.append(step)
                     print(describe(len(told), step), flush=True)
             history.phase = "final"
-        left = carriers(environment.stack.run_id)
+        left = await _left(stack.run_id, choice)
         verdict = _verdict(told, left)
         results = {
             "verdict": verdict,
@@ -73,7 +81,7 @@ async def demo(*, seed: int, runs: Path, daemon: Daemon | None = None) -> int:
             "elapsed_s": round(now() - started, 3),
             "steps": told,
             "not_run": [name for name, _ in STEPS[len(told) :]],
-            "processes_left": left,
+            "left": left,
         }
         run.write_json("results.json", results, secrets=secrets)
     print(
@@ -83,7 +91,7 @@ async def demo(*, seed: int, runs: Path, daemon: Daemon | None = None) -> int:
             total=len(STEPS),
             elapsed_s=now() - started,
             left=left,
-            seed=seed,
+            again=_again(seed, choice),
             runs=runs,
             directory=run.path,
         ),
@@ -113,7 +121,25 @@ async def _steps(story: Story) -> AsyncGenerator[Step, None]:
             return
 
 
-def _verdict(told: list[Step], left: list[int]) -> str:
+def _verdict(told: list[Step], left: list[str]) -> str:
     if left:
         return "unknown"
     return told[-1].verdict if told else "unknown"
+
+
+async def _left(run_id: str, choice: Choice) -> list[str]:
+    """What is still there of the run, each as a kind and a name."""
+    left = [f"process {pid}" for pid in carriers(run_id)]
+    if choice.backend == DOCKER or choice.proxy == TOXIPROXY:
+        left += await in_thread(engine().remains, run_id)
+    return left
+
+
+def _again(seed: int, choice: Choice) -> str:
+    """The options that tell the same story again."""
+    words = [f"--seed {seed}"]
+    if choice.backend != _USUAL.backend:
+        words.append(f"--backend {choice.backend}")
+    if choice.proxy != _USUAL.proxy:
+        words.append(f"--proxy {choice.proxy}")
+    return " ".join(words)

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from statistics import median
 from typing import Any, Final
 
-from harness.clock import now
+from harness.clock import now, now_ns
 from harness.demo.telling import Step, Verdict
-from harness.environment.local import LocalEnvironment
+from harness.demo.witness import Own, Tap, Witness, count, times
+from harness.environment.base import Environment
+from harness.environment.processes import Started
 from harness.errors import CallError, CallUnknown, ConnectFailed, EnvironmentFailed
+from harness.faults.armed_reset import ArmedReset
 from harness.faults.down import Down
 from harness.faults.kill import Kill
 from harness.faults.latency import Latency
 from harness.faults.reset_peer import ResetPeer
 from harness.faults.timeout import Timeout
-from harness.records import Effect, ProxyEvent
+from harness.records import Effect
 from harness.run.record import HistoryWriter
 
 __all__ = ["STEPS", "Story"]
@@ -34,8 +38,10 @@ _POLL_S: Final = 0.01
 class Story:
     """What the steps stand on, and questions they all ask."""
 
-    def __init__(self, environment: LocalEnvironment, history: HistoryWriter) -> None:
+    def __init__(self, environment: Environment, history: HistoryWriter) -> None:
         self.env = environment
+        tapped = environment.stack.server.witness != environment.control
+        self.witness: Witness = Tap() if tapped else Own()
         self._history = history
 
     def begin(self, name: str) -> None:
@@ -51,6 +57,11 @@ class Story:
         async with self.env.client(process="observer", direct=True) as observer:
             return await observer.health()
 
+    async def resets_want_arming(self) -> bool:
+        """Whether a connection must be made ready before it opens, to be reset later."""
+        await self.env.stack.probe()
+        return self.env.abilities["live_rst"] is not None
+
     async def counter(self, name: str, *, above: int) -> int:
         """A counter of the daemon, waited for until it is above that, at most 2 s."""
         deadline = now() + _SEEN_WITHIN_S
@@ -61,24 +72,12 @@ class Story:
             await asyncio.sleep(_POLL_S)
 
 
-def _bytes(events: Sequence[ProxyEvent], kind: str) -> int:
-    return sum(event.bytes or 0 for event in events if event.kind == kind)
-
-
-def _count(events: Sequence[ProxyEvent], kind: str) -> int:
-    return sum(event.kind == kind for event in events)
-
-
-def _times(count: int) -> str:
-    return {1: "once", 2: "twice"}.get(count, f"{count} times")
-
-
 async def baseline(story: Story) -> Step:
     """No fault: is the daemon well, and does our path lead through the proxy?"""
     keys = [f"baseline-{n}" for n in range(1, 21)]
     async with story.env.client() as client:
         took = [(await client.call("echo", {"text": key}, key=key)).elapsed_ms for key in keys]
-    opened = _count(await story.env.collect(), "opened")
+    opened = count(await story.env.collect(), "opened")
     executed = story.executed(*keys)
     why = ""
     if not opened:
@@ -90,7 +89,7 @@ async def baseline(story: Story) -> Step:
         expected="20 of 20 calls answered",
         measured=f"{len(took)} of 20, p50 {median(took):.2f} ms, longest {max(took):.2f} ms",
         sides=(
-            ("proxy", f"carried {opened} connection"),
+            (story.witness.who, f"carried {opened} connection"),
             ("daemon", f"executed {len(executed)}"),
         ),
         verdict="unknown" if why else "valid",
@@ -103,17 +102,19 @@ async def latency(story: Story) -> Step:
     async with story.env.client() as client:
         await story.env.collect()
         async with story.env.inject(Latency(stream="downstream", latency_ms=_LATENCY_MS)):
-            replies = [
-                await client.call("echo", {"text": str(n)}, key=f"latency-{n}") for n in range(1, 6)
-            ]
+            replies, received_ns = [], []
+            for n in range(1, 6):
+                replies.append(await client.call("echo", {"text": str(n)}, key=f"latency-{n}"))
+                received_ns.append(now_ns())
             events = await story.env.collect()
+    seen = story.witness.delayed(events, received_ns, _LATENCY_MS)
     took = [reply.elapsed_ms for reply in replies]
     answered = max(reply.answered_by_daemon_ms or 0.0 for reply in replies)
     why = ""
     if min(took) < _LATENCY_MS:
         why = f"a call took {min(took):.1f} ms: the latency did not reach the client"
-    elif not _count(events, "delayed"):
-        why = "the proxy delayed nothing, so the delay is not the fault's"
+    elif seen.why:
+        why = seen.why
     elif not 0 < answered < _LATENCY_MS / 2:
         why = f"the daemon itself took {answered:.1f} ms, so the delay may be its own"
     return Step(
@@ -121,10 +122,7 @@ async def latency(story: Story) -> Step:
         expected=f"every call takes at least {_LATENCY_MS} ms",
         measured=f"{min(took):.1f} to {max(took):.1f} ms over {len(took)} calls",
         sides=(
-            (
-                "proxy",
-                f"held {_count(events, 'delayed')} chunks, {_bytes(events, 'delayed')} bytes",
-            ),
+            (seen.who, seen.text),
             ("daemon", f"had answered each call after {answered:.1f} ms at the latest"),
         ),
         verdict="unknown" if why else "valid",
@@ -142,7 +140,7 @@ async def black_hole(story: Story) -> Step:
                 client.call("counter", {"name": "hole"}, key=key, timeout_s=_HOLE_MS / 1000)
             )
             events = await story.env.collect()
-    dropped = _bytes(events, "dropped")
+    seen = story.witness.dropped(events)
     executed = story.executed(key)
     why: str = ""
     verdict: Verdict = "unknown"
@@ -150,8 +148,8 @@ async def black_hole(story: Story) -> Step:
         why = "the call was answered: nothing was dropped on its way"
     elif unknown.kind != "time_limit":
         why = f"the call ended otherwise: {unknown.headline}"
-    elif not dropped:
-        why = "the proxy dropped nothing, so the silence is not the fault's"
+    elif seen.why:
+        why = seen.why
     elif not executed:
         why = "the daemon did not execute the call, so the silence may be its own"
     else:
@@ -161,7 +159,7 @@ async def black_hole(story: Story) -> Step:
         expected=f"the call ends as unknown after {_HOLE_MS} ms",
         measured=measured,
         sides=(
-            ("proxy", f"dropped {dropped} bytes of replies"),
+            (seen.who, seen.text),
             ("daemon", f"executed {len(executed)}: it did happen"),
         ),
         verdict=verdict,
@@ -179,15 +177,16 @@ async def link_down(story: Story) -> Step:
                 measured, kind = "the connection was accepted", "accepted"
         except ConnectFailed as error:
             measured, kind = f"{error.kind} after {(now() - started) * 1000:.1f} ms", error.kind
+        enabled = (await story.env.control.proxy(story.env.name)).enabled
         after = int((await story.health())["counters"]["connections_opened"])
-        closed = _count(await story.env.collect(), "disabled")
+        seen = story.witness.refused(await story.env.collect(), enabled=enabled)
     # The report itself came over one connection of its own.
     reached = after - before - 1
     why = ""
     if kind != "refused":
         why = f"the connection was not refused but {kind}"
-    elif not closed:
-        why = "the proxy did not close its listener, so the refusal is not the fault's"
+    elif seen.why:
+        why = seen.why
     elif reached:
         why = f"{reached} connections reached the daemon past the closed link"
     return Step(
@@ -195,7 +194,7 @@ async def link_down(story: Story) -> Step:
         expected="a new connection is refused at once",
         measured=measured,
         sides=(
-            ("proxy", f"closed its listener {_times(closed)}, opened it again"),
+            (seen.who, seen.text),
             ("daemon", f"answered on its own address; {reached} connections reached it meanwhile"),
         ),
         verdict="unknown" if why else "valid",
@@ -207,14 +206,16 @@ async def reset(story: Story) -> Step:
     """The connection breaks under the reply: unknown to the client, done once in truth."""
     key = "reset-1"
     resets = int((await story.health())["counters"]["closed_by_reset"])
-    async with story.env.client() as client:
+    async with AsyncExitStack() as armed:
+        if await story.resets_want_arming():
+            await armed.enter_async_context(story.env.inject(ArmedReset()))
+        client = await armed.enter_async_context(story.env.client())
         await story.env.collect()
         async with story.env.inject(ResetPeer(stream="downstream")):
             measured, unknown = await _lost_call(client.call("counter", {"name": "d"}, key=key))
-            seen = await story.counter("closed_by_reset", above=resets) - resets
-            events = await story.env.collect()
+            reset = await story.counter("closed_by_reset", above=resets) - resets
+            seen = story.witness.reset(await story.env.collect())
         ended = client.ending
-    fired, destroyed = _times(_count(events, "reset")), _bytes(events, "reset")
     executed = story.executed(key)
     why: str = ""
     verdict: Verdict = "unknown"
@@ -222,8 +223,10 @@ async def reset(story: Story) -> Step:
         why = "the call was answered: the connection was not reset under it"
     elif ended.kind != "reset":
         why = f"no RST reached the client: {ended}"
-    elif not seen:
+    elif not reset:
         why = "no RST reached the daemon"
+    elif seen.why:
+        why = seen.why
     else:
         verdict, why = _once(executed)
     return Step(
@@ -232,8 +235,8 @@ async def reset(story: Story) -> Step:
         measured=measured,
         sides=(
             ("client", f"saw: {ended}"),
-            ("proxy", f"fired {fired}, destroyed {destroyed} bytes"),
-            ("daemon", f"RST seen on {seen} connection; effect log: {key} {_times(len(executed))}"),
+            (seen.who, seen.text),
+            ("daemon", f"RST seen on {reset} connection; effect log: {key} {times(len(executed))}"),
         ),
         verdict=verdict,
         why=why,
@@ -243,7 +246,7 @@ async def reset(story: Story) -> Step:
 async def killed(story: Story) -> Step:
     """The daemon dies in the middle of a call and comes back; the client finds it again."""
     program, key = story.env.stack.site.program, "kill-1"
-    old = program.pid
+    old = _who(program)
     written = len(story.env.effects())
     async with story.env.client() as client:
         pending = asyncio.create_task(
@@ -267,7 +270,7 @@ async def killed(story: Story) -> Step:
         why = "the call was answered although the daemon was killed under it"
     elif recovered_s is None:
         verdict, why = "invalid", f"no call was answered within {_BACK_S:g} s of the restart"
-    elif len(effects) < written + 1 or [effect.pid for effect in back] != [program.pid]:
+    elif len(effects) < written + 1 or [effect.sequence for effect in back] != [1]:
         verdict, why = "invalid", "the effect log lost what it held, or the new effect"
     else:
         verdict = "valid"
@@ -278,13 +281,17 @@ async def killed(story: Story) -> Step:
         measured=measured,
         sides=(
             ("client", f"{seen}, counted from the start of the new process"),
-            ("daemon", f"process {old} {how}"),
-            ("", f"process {program.pid} answered hello after {ready_s:.2f} s"),
+            ("daemon", f"{old} {how}"),
+            ("", f"{_who(program)} answered hello after {ready_s:.2f} s"),
             ("", f"effect log whole: {written} before, {len(effects)} now"),
         ),
         verdict=verdict,
         why=why,
     )
+
+
+def _who(program: Started) -> str:
+    return f"process {program.identity['pid']}" if "pid" in program.identity else "its container"
 
 
 async def _lost_call(call: Awaitable[Any]) -> tuple[str, CallUnknown | None]:

@@ -48,9 +48,10 @@ def head(error: HarnessError) -> str:
     return f"{type(error).__name__}: {error.headline}"
 
 
-def opening(*, seed: int, directory: Path) -> str:
+def opening(*, backend: str, proxy: str, seed: int, directory: Path) -> str:
     """The first line."""
-    return f"harness demo   backend local   proxy embedded   seed {seed}   {_short(directory)}\n"
+    where = f"backend {backend}   proxy {proxy}   seed {seed}"
+    return f"harness demo   {where}   {_short(directory)}\n"
 
 
 def describe(number: int, step: Step) -> str:
@@ -70,14 +71,14 @@ def close_line(
     *,
     total: int,
     elapsed_s: float,
-    left: Sequence[int],
-    seed: int,
+    left: Sequence[str],
+    again: str,
     runs: Path,
     directory: Path,
 ) -> str:
     """The verdict line and what to do next."""
     valid = sum(step.verdict == "valid" for step in told)
-    rest = "nothing left running" if not left else f"left running: {', '.join(map(str, left))}"
+    rest = "nothing left running" if not left else f"left: {', '.join(left)}"
     lines = [f"  {verdict}: {valid} of {total} steps, {elapsed_s:.1f} s, {rest}"]
     if told and told[-1].verdict != "valid":
         lines.append(f"  {verdict} at step {len(told)}, {told[-1].name}: {told[-1].why}")
@@ -86,7 +87,7 @@ def close_line(
     command, run = _command(), _typed(directory)
     elsewhere = "" if runs == Path("runs") else f" --runs {_typed(runs)}"
     lines.append(f"  run       {run}   (history, results, daemon.log, proxy.log)")
-    lines.append(f"  again     {command} demo --seed {seed}{elsewhere}")
+    lines.append(f"  again     {command} demo {again}{elsewhere}")
     lines.append(f"  timeline  {command} show {run}")
     return "\n".join(lines)
 

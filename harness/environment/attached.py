@@ -16,6 +16,7 @@ from harness.daemons.base import Daemon
 from harness.environment.dialling import session_with
 from harness.environment.household import Household
 from harness.environment.making import make_proxy, remove_proxy, taken
+from harness.environment.processes import Started
 from harness.environment.stack import ANY_PORT
 from harness.errors import EnvironmentFailed, InvalidValue, ProxyError
 from harness.proxy.control import Control, ProxyState
@@ -42,6 +43,11 @@ class AttachedDaemon:
 
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
+
+    @property
+    def program(self) -> Started:
+        """Refused: nobody here started it."""
+        raise self._refused("known")
 
     @property
     def address(self) -> Address:
@@ -140,6 +146,11 @@ class AttachedProxy:
     def backend(self) -> str:
         """Which of the two it is."""
         return "embedded" if self._tells else "toxiproxy"
+
+    @property
+    def witness(self) -> Control | None:
+        """A server of ours tells itself."""
+        return self.control if self._tells else None
 
     @property
     def abilities(self) -> Mapping[str, str | None]:

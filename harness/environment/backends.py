@@ -22,6 +22,7 @@ from harness.environment.local import LocalDaemon, LocalProxy
 from harness.environment.paths import PATHS, NetworkPath
 from harness.environment.processes import Reaper
 from harness.environment.stack import Server, Site, Stack
+from harness.environment.tapped import Tapped
 from harness.errors import EnvironmentFailed, InvalidValue
 from harness.history import Recorder
 
@@ -66,6 +67,7 @@ class Choice:
         backend: "local" or "docker".
         proxy: "embedded", "toxiproxy", or the URL of a Toxiproxy's API.
         path: How a daemon in a container is reached; None: as this machine can.
+        tap: Whether relays of ours stand behind the real Toxiproxy, which tells nothing itself.
 
     Raises:
         InvalidValue: If there is no such backend or path.
@@ -74,6 +76,7 @@ class Choice:
     backend: str = LOCAL
     proxy: str = EMBEDDED
     path: NetworkPath | None = None
+    tap: bool = True
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
@@ -129,6 +132,7 @@ def server_of(
     command: Sequence[str] | None = None,
     port: int = 0,
     allow_remote: bool = False,
+    tap: bool = False,
     recorder: Recorder | None = None,
 ) -> Server:
     """
@@ -142,6 +146,7 @@ def server_of(
         command: What to start as our proxy, without its options.
         port: The port of its API; 0 lets the system choose.
         allow_remote: Whether it may connect to other machines.
+        tap: Whether relays of ours stand behind a real Toxiproxy, which tells nothing itself.
         recorder: Where its start and end are noted.
 
     Raises:
@@ -152,7 +157,12 @@ def server_of(
         asked = engine()
         from harness.environment.container_proxy import ContainerProxy
 
-        return ContainerProxy(asked, household, port=port, network=network, recorder=recorder)
+        real = ContainerProxy(asked, household, port=port, network=network, recorder=recorder)
+        if not tap:
+            return real
+        return Tapped(
+            real, LocalProxy(household, allow_remote=True, recorder=recorder, log="tap.log")
+        )
     if proxy != EMBEDDED:
         return AttachedProxy(proxy, household, allow_remote=allow_remote)
     return LocalProxy(
@@ -220,6 +230,7 @@ def stack_of(
         command=proxy_command,
         port=proxy_port,
         allow_remote=daemon.allow_remote,
+        tap=choice.tap,
         recorder=recorder,
     )
     return Stack(household, site, before, network=own, lent=lent, recorder=recorder)

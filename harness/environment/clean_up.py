@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
+from typing import Any
 
-__all__ = ["notes_of", "put_away"]
+__all__ = ["notes_of", "put_away", "side_by_side"]
 
 
 def notes_of(error: BaseException) -> list[str]:
@@ -45,3 +46,8 @@ async def put_away(first: BaseException | None, *steps: Awaitable[object]) -> No
         raise cancelled from (first or own)
     if own is not None:
         raise own
+
+
+def side_by_side(*steps: Coroutine[Any, Any, object]) -> list[asyncio.Task[object]]:
+    """Steps begun at once, for `put_away`: each goes on to its end, whatever the others do."""
+    return [asyncio.ensure_future(step) for step in steps]

@@ -48,6 +48,7 @@ class ContainerProxy:
 
     backend: Final = "toxiproxy"
     own: Final = True
+    witness: Final = None
     abilities: ClassVar[Mapping[str, str | None]] = {"events": _SILENT, "seed": _UNSEEDED}
 
     def __init__(

@@ -53,6 +53,7 @@ class LocalProxy:
         command: What to start, without its options.
         port: The port of its API; 0 lets the system choose.
         allow_remote: Whether it may connect to other machines.
+        log: Its log's name in the household's folder.
         recorder: Where its start and end are noted.
     """
 
@@ -68,6 +69,7 @@ class LocalProxy:
         command: Sequence[str] | None = None,
         port: int = 0,
         allow_remote: bool = False,
+        log: str = "proxy.log",
         recorder: Recorder | None = None,
     ) -> None:
         self._household = household
@@ -75,6 +77,7 @@ class LocalProxy:
         self._command = [*(command or PROXY_COMMAND), "--seed", str(seed)]
         self._command += ["--allow-remote"] if allow_remote else []
         self._port = port
+        self._log = log
         self._recorder: Recorder = Silent() if recorder is None else recorder
         self._reservation: Reservation | None = None
         self._program: Program | None = None
@@ -93,6 +96,11 @@ class LocalProxy:
         return Control(f"http://{self._reservation.address}")
 
     @property
+    def witness(self) -> Control | None:
+        """It tells itself what happens to its connections."""
+        return self.control
+
+    @property
     def trouble(self) -> str | None:
         """How it ended, where nobody asked it to."""
         return self.program.state if self._ready and not self.program.alive else None
@@ -107,7 +115,7 @@ class LocalProxy:
             [*self._command, "--port", str(self._reservation.address.port)],
             variables={},
             run_id=self._household.run_id,
-            log=self._household.directory / "proxy.log",
+            log=self._household.directory / self._log,
             kept=self._household.kept,
         )
         self._program.start()

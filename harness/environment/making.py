@@ -14,7 +14,13 @@ _CANNOT_LISTEN = 500
 
 
 async def make_proxy(
-    control: Control, name: str, *, upstream: Address, listen: Address, seed: int | None
+    control: Control,
+    name: str,
+    *,
+    upstream: Address,
+    listen: Address,
+    seed: int | None = None,
+    tap: bool = False,
 ) -> ProxyState:
     """
     Make a proxy.
@@ -24,7 +30,9 @@ async def make_proxy(
         ProxyError: If it refuses for another reason, or does not answer.
     """
     try:
-        return await control.create(name, upstream=str(upstream), listen=str(listen), seed=seed)
+        return await control.create(
+            name, upstream=str(upstream), listen=str(listen), seed=seed, tap=tap
+        )
     except BaseException as error:
         status = error.status if isinstance(error, ProxyError) else None
         if status == _TAKEN:

@@ -7,8 +7,7 @@ Each backend brings its own; neither knows of the other.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -17,9 +16,10 @@ from harness.address import Address
 from harness.clock import clock_id
 from harness.daemons.base import Daemon
 from harness.environment.abilities import abilities_of, reset_abilities
-from harness.environment.clean_up import put_away
+from harness.environment.clean_up import put_away, side_by_side
 from harness.environment.household import Household
 from harness.environment.probe import ResetPath, probe_reset
+from harness.environment.processes import Started
 from harness.environment.threads import in_thread
 from harness.history import Recorder, Silent
 from harness.proxy.control import Control, ProxyState
@@ -88,6 +88,10 @@ class Site(Part, Protocol):
     daemon: Daemon
 
     @property
+    def program(self) -> Started:
+        """Its process or container, where it was started here."""
+
+    @property
     def address(self) -> Address:
         """The daemon's own address."""
 
@@ -117,6 +121,10 @@ class Server(Part, Protocol):
     @property
     def control(self) -> Control:
         """Its API."""
+
+    @property
+    def witness(self) -> Control | None:
+        """Who tells what happens to its connections: `Control.events`; None: nobody."""
 
     async def make(
         self, name: str, *, upstream: Address, listen: Address | None, seed: int | None
@@ -204,7 +212,7 @@ class Stack:
             self.household.open()
             if self._network is not None:
                 await in_thread(self._network.open)
-            await put_away(None, *_side_by_side(self.server.start(), self.site.start()))
+            await put_away(None, *side_by_side(self.server.start(), self.site.start()))
             await self.server.ready()
             await self.site.ready()
         except BaseException as error:
@@ -230,7 +238,7 @@ class Stack:
 
     async def _end_both(self) -> None:
         parts: list[Part] = [self.site, self.server] if self.ends_server else [self.site]
-        await put_away(None, *_side_by_side(*(part.end() for part in parts)))
+        await put_away(None, *side_by_side(*(part.end() for part in parts)))
 
     def describe(self) -> dict[str, Any]:
         """What environment.json says of it. No secret is in it."""
@@ -243,8 +251,3 @@ class Stack:
             "server": dict(self.server.describe()),
             "abilities": self.abilities,
         }
-
-
-def _side_by_side(*steps: Coroutine[Any, Any, object]) -> list[asyncio.Task[object]]:
-    """Begun at once; each goes on to its end, whatever becomes of the others."""
-    return [asyncio.ensure_future(step) for step in steps]

@@ -27,8 +27,8 @@ from harness.proxy.bodies import (
     error,
     json_answer,
     lowered,
+    own_of,
     proxy_json,
-    seed_of,
     toxic_json,
 )
 from harness.proxy.events import EventLog
@@ -163,7 +163,7 @@ class Api:
             self._address(fields["upstream"], "upstream"),
             events=self.events,
             seed=self.seed,
-            own_seed=seed_of(fields),
+            own=own_of(fields),
         )
         if fields.get("enabled", True):
             await _start(proxy)
@@ -190,8 +190,8 @@ class Api:
         proxy = self._find(name)
         fields = request.fields({"listen": str, "upstream": str, "enabled": bool, "harness": dict})
         # What was read may be sent back whole.
-        if "harness" in fields and seed_of(fields) != proxy.own_seed:
-            raise Refused(400, "harness.seed cannot be changed; remove the proxy and make it anew")
+        if "harness" in fields and own_of(fields) != proxy.own:
+            raise Refused(400, "harness cannot be changed; remove the proxy and make it anew")
         listen, upstream = proxy.listen, proxy.upstream
         if "listen" in fields:
             listen = self._address(fields["listen"], "listen")

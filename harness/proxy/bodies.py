@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from harness.proxy.proxies import NamedToxic, Proxy
+from harness.proxy.proxies import NamedToxic, Own, Proxy
 
 __all__ = [
     "Answer",
@@ -22,8 +22,8 @@ __all__ = [
     "error",
     "json_answer",
     "lowered",
+    "own_of",
     "proxy_json",
-    "seed_of",
     "toxic_json",
 ]
 
@@ -110,24 +110,27 @@ def lowered(value: dict[str, Any]) -> dict[str, Any]:
     return {key.lower(): item for key, item in value.items() if item is not None}
 
 
-def seed_of(fields: dict[str, Any]) -> int | None:
+def own_of(fields: dict[str, Any]) -> Own:
     """
-    The seed that a proxy's fields carry under `harness`, None where they have no such key.
+    What a proxy's fields carry under `harness`; nothing, where they have no such key.
 
     Raises:
-        Refused: If anything else stands there.
+        Refused: If anything else stands there, or nothing at all.
     """
     if "harness" not in fields:
-        return None
+        return Own()
     ours = fields["harness"]
-    unknown = sorted(ours.keys() - {"seed"})
-    if unknown:
-        raise Refused(400, f"harness takes nothing but seed, found {json.dumps(unknown)}")
-    seed = ours.get("seed")
-    if type(seed) is not int:
+    unknown = sorted(ours.keys() - {"seed", "tap"})
+    if unknown or not ours:
+        what = json.dumps(unknown) if unknown else "neither"
+        raise Refused(400, f"harness takes nothing but seed and tap, found {what}")
+    seed, tap = ours.get("seed"), ours.get("tap", False)
+    if "seed" in ours and type(seed) is not int:
         found = seed if isinstance(seed, float) else _kind(seed)
         raise Refused(400, f"harness.seed was invalid, expected a whole number, found {found}")
-    return seed
+    if type(tap) is not bool:
+        raise Refused(400, f"harness.tap was invalid, expected a bool, found {_kind(tap)}")
+    return Own(seed=seed, tap=tap)
 
 
 def proxy_json(proxy: Proxy) -> dict[str, Any]:
@@ -137,7 +140,11 @@ def proxy_json(proxy: Proxy) -> dict[str, Any]:
     `Logger` is an accident that clients have come to model. `harness` is our own, and
     only there where it was given.
     """
-    ours = {} if proxy.own_seed is None else {"harness": {"seed": proxy.own_seed}}
+    given = {
+        **({} if proxy.own.seed is None else {"seed": proxy.own.seed}),
+        **({"tap": True} if proxy.own.tap else {}),
+    }
+    ours = {"harness": given} if given else {}
     return {
         "name": proxy.name,
         "listen": str(proxy.listen),

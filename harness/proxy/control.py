@@ -40,9 +40,10 @@ class ToxicState(msgspec.Struct, frozen=True):
 
 
 class OwnState(msgspec.Struct, frozen=True):
-    """What only our own proxy shows."""
+    """What only our own proxy shows, and only where it was given."""
 
-    seed: int
+    seed: int | None = None
+    tap: bool = False
 
 
 class ProxyState(msgspec.Struct, frozen=True):
@@ -117,6 +118,7 @@ class Control:
         listen: str = "127.0.0.1:0",
         enabled: bool = True,
         seed: int | None = None,
+        tap: bool = False,
     ) -> ProxyState:
         """
         Make a proxy.
@@ -129,6 +131,8 @@ class Control:
             enabled: Whether it accepts.
             seed: What its jitter and toxicity are drawn from; None: the server's seed. A
                 real Toxiproxy ignores it, and the answer then carries none.
+            tap: Whether it only looks on: it tells of each chunk, and passes an RST on as one.
+                Only ours can.
         """
         values: dict[str, object] = {
             "name": name,
@@ -136,8 +140,12 @@ class Control:
             "listen": listen,
             "enabled": enabled,
         }
-        if seed is not None:
-            values["harness"] = {"seed": seed}
+        ours = {
+            **({} if seed is None else {"seed": seed}),
+            **({"tap": True} if tap else {}),
+        }
+        if ours:
+            values["harness"] = ours
         body = await self._ask("POST", "/proxies", values)
         return self._read(ProxyState, "POST", "/proxies", body)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from harness.address import Address
 from harness.clock import Draws, now
@@ -18,7 +19,7 @@ from harness.proxy.events import EventLog
 from harness.proxy.ports import Reservation, resolved
 from harness.proxy.relay import Relay
 
-__all__ = ["NamedToxic", "Proxy"]
+__all__ = ["NamedToxic", "Own", "Proxy"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,24 @@ class NamedToxic:
 
     name: str
     toxic: Toxic
+
+
+@dataclass(frozen=True)
+class Own:
+    """
+    What only our proxies can be told when they are made.
+
+    Attributes:
+        seed: What jitter and toxicity are drawn from; None: the server's seed.
+        tap: Whether it only looks on: each chunk is told of, and an RST goes on as one, where
+            Toxiproxy makes it a FIN.
+    """
+
+    seed: int | None = None
+    tap: bool = False
+
+
+_NOTHING: Final = Own()
 
 
 class Proxy:
@@ -39,7 +58,7 @@ class Proxy:
         upstream: Where it connects to.
         enabled: Whether it accepts.
         toxics: The toxics in the order they were added.
-        own_seed: The seed it was given, None where it draws from the server's.
+        own: What only a proxy of ours can be told.
     """
 
     def __init__(
@@ -50,16 +69,16 @@ class Proxy:
         *,
         events: EventLog,
         seed: int,
-        own_seed: int | None = None,
+        own: Own = _NOTHING,
     ) -> None:
         self.name = name
         self.listen = listen
         self.upstream = upstream
         self.enabled = False
         self.toxics: list[NamedToxic] = []
-        self.own_seed = own_seed
+        self.own = own
         self._events = events
-        self._seed = seed if own_seed is None else own_seed
+        self._seed = seed if own.seed is None else own.seed
         self._accepted = 0
         self._relays: set[Relay] = set()
         self._reservation: Reservation | None = None
@@ -190,6 +209,7 @@ class Proxy:
             return None
         self._accepted += 1
         relay.number = self._accepted
+        relay.taps = self.own.tap
         self._relays.add(relay)
         for entry in self.toxics:
             self._apply(relay, entry)

@@ -76,6 +76,8 @@ class _Side(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.read_bytes += len(data)
+        if self.relay.taps:
+            self.relay.passed(self.stream, len(data))
         if self.link.straight and self.write_out is not None:
             self.write_out(data)
         else:
@@ -114,11 +116,13 @@ class Relay:
         number: Counts the connections of its proxy from 1; 0 until its client is there.
         links: The two directions.
         ending: Who began to end it and how, None while nobody did.
+        taps: Whether it only looks on: each chunk is told of, and an RST goes on as one.
         stopped: Nothing moves any more; what sockets it has are being closed.
     """
 
     def __init__(self, owner: RelayOwner) -> None:
         self.number = 0
+        self.taps = False
         self.links: dict[Stream, Link] = {"upstream": Link(), "downstream": Link()}
         self.ending: str | None = None
         self.stopped = False
@@ -138,6 +142,10 @@ class Relay:
             return
         self._owner.event("opened", self)
         self._dialling = asyncio.get_running_loop().create_task(self._dial(upstream))
+
+    def passed(self, stream: Stream, size: int) -> None:
+        """A chunk was read."""
+        self._owner.event("passed", self, stream=stream, size=size)
 
     async def _dial(self, upstream: Address) -> None:
         loop = asyncio.get_running_loop()
@@ -179,6 +187,9 @@ class Relay:
         """A socket will give no more bytes."""
         if self.ending is None:
             self.ending = f"{'client' if side is self.client else 'daemon'} {how}"
+        if self.taps and how == "reset":
+            # What came before it was written on at once: a tap has no toxics.
+            self._break()
         if not side.silent:
             side.silent = True
             side.link.receive_eof(now())

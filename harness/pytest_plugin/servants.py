@@ -90,7 +90,13 @@ class Servants:
                 break
         household = Household(reaper=self._reaper)
         network = await self.network(choice)
-        server = server_of(choice.proxy, household, network=network, allow_remote=allow_remote)
+        server = server_of(
+            choice.proxy,
+            household,
+            network=network,
+            allow_remote=allow_remote,
+            tap=choice.tap,
+        )
         household.open()
         # First on the list: should it not start, it is put away at the end all the same.
         self._all.append(Servant(choice, allow_remote, household, server))

@@ -69,7 +69,7 @@ _UNMET = {
     "test_shared": "process: other tests use its daemon too",
     "test_not_there_without_environment": "frames: no fault of this version looks into frames",
     "test_of_module": "docker: the daemon is a process of this machine",
-    "test_all_of_them": "frames: no fault of this version looks into frames; docker: the daemon is a process",
+    "test_all_of_them": "frames: no fault of this version looks into frames; docker: the daemon",
 }
 
 

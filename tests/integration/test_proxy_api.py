@@ -96,8 +96,9 @@ def test_a_seed_of_its_own_is_echoed_behind_toxiproxys_keys(api: Http):
     [
         ({"seed": 1.5}, "harness.seed was invalid, expected a whole number, found 1.5"),
         ({"seed": "7"}, "harness.seed was invalid"),
-        ({}, "harness.seed was invalid"),
-        ({"seed": 7, "speed": 8}, 'harness takes nothing but seed, found ["speed"]'),
+        ({}, "harness takes nothing but seed and tap, found neither"),
+        ({"tap": 1}, "harness.tap was invalid, expected a bool, found number"),
+        ({"seed": 7, "speed": 8}, 'harness takes nothing but seed and tap, found ["speed"]'),
         (7, "number into field harness of type object"),
     ],
 )
@@ -126,7 +127,7 @@ def test_a_seed_cannot_be_changed(api: Http, method: str, first: object):
     reply = api.call(method, "/proxies/edge", {"enabled": False, "harness": {"seed": 8}})
 
     assert reply.status == 400
-    assert reply.error == "harness.seed cannot be changed; remove the proxy and make it anew"
+    assert reply.error == "harness cannot be changed; remove the proxy and make it anew"
     assert api.call("GET", "/proxies/edge").body == before
 
 

@@ -19,7 +19,7 @@ def hints(runs: Path, monkeypatch: pytest.MonkeyPatch, *, command: str | None = 
         total=6,
         elapsed_s=1.0,
         left=[],
-        seed=7,
+        again="--seed 7",
         runs=runs,
         directory=runs / "demo/20261122-191500",
     )

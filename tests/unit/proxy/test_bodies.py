@@ -17,12 +17,12 @@ from harness.proxy.bodies import (
     error,
     json_answer,
     lowered,
+    own_of,
     proxy_json,
-    seed_of,
     toxic_json,
 )
 from harness.proxy.events import EventLog
-from harness.proxy.proxies import NamedToxic, Proxy
+from harness.proxy.proxies import NamedToxic, Own, Proxy
 
 SHAPES: dict[str, type] = {"name": str, "enabled": bool, "toxicity": float, "attributes": dict}
 
@@ -152,7 +152,7 @@ def test_a_seed_of_its_own_stands_behind_toxiproxys_keys():
     """Under the one key that is ours, so that other clients read what they always did."""
     here, there = Address("127.0.0.1", 1), Address("127.0.0.1", 2)
     plain = Proxy("edge", here, there, events=EventLog(), seed=7)
-    seeded = Proxy("edge", here, there, events=EventLog(), seed=7, own_seed=7)
+    seeded = Proxy("edge", here, there, events=EventLog(), seed=7, own=Own(seed=7))
 
     assert list(proxy_json(seeded).items()) == [
         *proxy_json(plain).items(),
@@ -163,25 +163,25 @@ def test_a_seed_of_its_own_stands_behind_toxiproxys_keys():
 @pytest.mark.parametrize("seed", [0, 7, -1, 10**30])
 def test_a_seed_is_any_whole_number(seed: int):
     """Negative and long ones included."""
-    assert seed_of({"name": "edge", "harness": {"seed": seed}}) == seed
+    assert own_of({"name": "edge", "harness": {"seed": seed}}) == Own(seed=seed)
 
 
 def test_no_key_of_ours_is_no_seed():
     """The proxy then draws from the server's."""
-    assert seed_of({"name": "edge"}) is None
+    assert own_of({"name": "edge"}) == Own()
 
 
 @pytest.mark.parametrize(
     ("ours", "words"),
     [
-        ({}, "harness.seed was invalid, expected a whole number, found null"),
+        ({}, "harness takes nothing but seed and tap, found neither"),
         ({"seed": None}, "found null"),
         ({"seed": True}, "found bool"),
         ({"seed": 7.0}, "found 7.0"),
         ({"seed": "7"}, "found string"),
         ({"seed": [7]}, "found array"),
         ({"seed": {"seed": 7}}, "found object"),
-        ({"seed": 7, "sed": 8}, 'harness takes nothing but seed, found ["sed"]'),
+        ({"seed": 7, "sed": 8}, 'harness takes nothing but seed and tap, found ["sed"]'),
         ({"Seed": 7}, 'found ["Seed"]'),
         ({"b": 1, "a\ud800": 2}, 'found ["a\\ud800", "b"]'),
     ],
@@ -189,7 +189,7 @@ def test_no_key_of_ours_is_no_seed():
 def test_anything_else_under_our_key_is_refused(ours: dict[str, Any], words: str):
     """400; a slip there must not go unnoticed, as it would with Toxiproxy's own keys."""
     with pytest.raises(Refused) as refused:
-        seed_of({"harness": ours})
+        own_of({"harness": ours})
 
     assert refused.value.status == 400
     assert words in refused.value.text
@@ -199,7 +199,7 @@ def test_anything_else_under_our_key_is_refused(ours: dict[str, Any], words: str
 def test_any_object_under_our_key_is_a_seed_or_refused(ours: dict[str, Any]):
     """The refusal can be written whatever stood there."""
     try:
-        assert type(seed_of({"harness": ours})) is int
+        assert type(own_of({"harness": ours})) is int
     except Refused as refused:
         error(refused.status, refused.text)
 

@@ -1,0 +1,104 @@
+"""
+A relay of ours behind a real Toxiproxy: what stands in its way there is seen from the other
+side. A Toxiproxy tells nothing of its connections; what it did to them shows in what the
+relay saw, and the client did not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from harness.address import Address
+from harness.environment.clean_up import put_away, side_by_side
+from harness.environment.local import LocalProxy
+from harness.environment.making import make_proxy, remove_proxy
+from harness.environment.stack import ANY_PORT, Server
+from harness.proxy.control import Control, ProxyState
+
+__all__ = ["Tapped"]
+
+
+class Tapped:
+    """
+    A proxy server with a relay behind each of its proxies.
+
+    Args:
+        server: The one whose doings are looked at. It reaches loopback of this machine.
+        tap: The server of the relays. They have no toxics, and tell of each chunk.
+    """
+
+    own: Final = True
+
+    def __init__(self, server: Server, tap: LocalProxy) -> None:
+        self._server = server
+        self._tap = tap
+
+    @property
+    def backend(self) -> str:
+        """The word for the server that is looked at."""
+        return self._server.backend
+
+    @property
+    def control(self) -> Control:
+        """Its API."""
+        return self._server.control
+
+    @property
+    def witness(self) -> Control | None:
+        """Who tells what went through."""
+        return self._tap.control
+
+    @property
+    def trouble(self) -> str | None:
+        """How either ended, where nobody asked it to."""
+        return self._server.trouble or self._tap.trouble
+
+    @property
+    def abilities(self) -> Mapping[str, str | None]:
+        """Those of the server; its connections are told of by the relays."""
+        return {**self._server.abilities, "events": None}
+
+    async def start(self) -> None:
+        """Start both, where they do not run yet."""
+        await put_away(None, *side_by_side(self._server.start(), self._tap.start()))
+
+    async def ready(self) -> None:
+        """Wait until both answer."""
+        await self._server.ready()
+        await self._tap.ready()
+
+    async def make(
+        self, name: str, *, upstream: Address, listen: Address | None, seed: int | None
+    ) -> ProxyState:
+        """Make a relay, and the proxy before it."""
+        behind = await make_proxy(
+            self._tap.control, name, upstream=upstream, listen=ANY_PORT, tap=True
+        )
+        try:
+            return await self._server.make(
+                name, upstream=Address.parse(behind.listen), listen=listen, seed=seed
+            )
+        except BaseException as error:
+            await put_away(error, remove_proxy(self._tap.control, name))
+            raise
+
+    async def remove(self, name: str) -> None:
+        """Remove both; nothing, where they are gone already."""
+        await put_away(None, self._server.remove(name), remove_proxy(self._tap.control, name))
+
+    async def end(self) -> None:
+        """End both."""
+        await put_away(None, *side_by_side(self._server.end(), self._tap.end()))
+
+    def written(self, *, since: int = 0) -> str:
+        """What the server wrote to its log from that byte on."""
+        return self._server.written(since=since)
+
+    def log_bytes(self) -> int:
+        """How long that log is."""
+        return self._server.log_bytes()
+
+    def describe(self) -> Mapping[str, Any]:
+        """The server, and the relays behind it."""
+        return {**self._server.describe(), "tap": self._tap.describe()}

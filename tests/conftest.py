@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, settings
 
 from tests import sabotage
 
+pytest_plugins = ["tests.backends"]
+
 # Both judge by the wall clock: on a busy machine, or while Hypothesis builds its tables in a
 # fresh clone, they would fail tests whose code is right.
 settings.register_profile("harness", deadline=None, suppress_health_check=[HealthCheck.too_slow])

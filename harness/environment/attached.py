@@ -143,6 +143,11 @@ class AttachedProxy:
         self._tells = False
 
     @property
+    def program(self) -> Started:
+        """Refused: nobody here started it."""
+        raise InvalidValue(f"the proxy server at {self.control.url} was started by somebody else")
+
+    @property
     def backend(self) -> str:
         """Which of the two it is."""
         return "embedded" if self._tells else "toxiproxy"

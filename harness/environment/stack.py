@@ -38,6 +38,10 @@ class Part(Protocol):
         """Its word in headers and reports: "local", "attached", "embedded", "toxiproxy"."""
 
     @property
+    def program(self) -> Started:
+        """Its process or container; `InvalidValue` where somebody else started it."""
+
+    @property
     def own(self) -> bool:
         """Whether it is ours to pause and to end, with all that is on it."""
 
@@ -86,10 +90,6 @@ class Site(Part, Protocol):
     """
 
     daemon: Daemon
-
-    @property
-    def program(self) -> Started:
-        """Its process or container, where it was started here."""
 
     @property
     def address(self) -> Address:

@@ -13,6 +13,7 @@ from harness.address import Address
 from harness.environment.clean_up import put_away, side_by_side
 from harness.environment.local import LocalProxy
 from harness.environment.making import make_proxy, remove_proxy
+from harness.environment.processes import Started
 from harness.environment.stack import ANY_PORT, Server
 from harness.proxy.control import Control, ProxyState
 
@@ -43,6 +44,11 @@ class Tapped:
     def control(self) -> Control:
         """Its API."""
         return self._server.control
+
+    @property
+    def program(self) -> Started:
+        """The process or container of the server."""
+        return self._server.program
 
     @property
     def witness(self) -> Control | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +13,12 @@ from typing import ClassVar
 
 from harness.daemons.base import Daemon
 from harness.daemons.reference import Reference
-from harness.environment.local import LocalEnvironment
+from harness.environment.backends import DOCKER, Choice, engine, stack_of
+from harness.environment.base import Environment
+from harness.environment.processes import Program
+from harness.environment.reaper import carriers
+from harness.environment.stack import Stack
+from harness.faults.armed_reset import ArmedReset
 from harness.history import History
 from harness.run.record import HistoryWriter, load_history
 
@@ -33,15 +41,21 @@ FORKING = "setsid sh -c 'sleep 611 & exec sleep 612' & exec {reference}"
 """The reference daemon, and a grandchild in a session of its own that nobody reaps."""
 
 
-class Place(LocalEnvironment):
-    """A local environment with its record in a directory."""
+_USUAL = Choice()
 
-    def __init__(self, directory: Path, daemon: Daemon | None = None) -> None:
+
+class Place(Environment):
+    """An environment of one's own with its record in a directory."""
+
+    def __init__(
+        self, directory: Path, daemon: Daemon | None = None, choice: Choice = _USUAL
+    ) -> None:
         daemon = Reference() if daemon is None else daemon
         secrets = () if daemon.token is None else (daemon.token,)
         self.directory = directory
         self.writer = HistoryWriter(directory / "history.jsonl", secrets=secrets)
-        super().__init__(daemon, directory=directory, recorder=self.writer, seed=7)
+        stack = stack_of(daemon, choice=choice, directory=directory, recorder=self.writer, seed=7)
+        super().__init__(stack, owns=True, seed=7)
 
     async def __aexit__(
         self,
@@ -57,3 +71,31 @@ class Place(LocalEnvironment):
     def history(self) -> History:
         """The record so far."""
         return load_history(self.directory / "history.jsonl")
+
+
+def remains(stack: Stack) -> list[str]:
+    """What is left of a stack on this machine, and in its engine where it had one."""
+    left = [f"process {pid}" for pid in carriers(stack.run_id)]
+    if stack.site.backend == DOCKER:
+        left += engine().remains(stack.run_id)
+    return left
+
+
+async def end_server(stack: Stack) -> None:
+    """Kill the proxy server, as somebody else would."""
+    program = stack.server.program
+    if isinstance(program, Program):
+        await program.kill()
+    else:
+        await asyncio.to_thread(program.kill)
+
+
+@asynccontextmanager
+async def armed(here: Environment) -> AsyncIterator[None]:
+    """Connections that open inside can be reset later, where the proxy at hand needs telling."""
+    await here.stack.probe()
+    if here.abilities["live_rst"] is None:
+        yield
+        return
+    async with here.inject(ArmedReset()):
+        yield

@@ -117,6 +117,7 @@ def test_only_faults_on_the_process_and_resets_need_more_than_a_proxy():
     What an environment must be able to do stands with the fault.
     """
     assert {name: set(fault.needs) for name, fault in FAULTS.items() if fault.needs} == {
+        "armed_reset": {"rst"},
         "kill": {"process"},
         "pause": {"process"},
         "reset_peer": {"rst"},

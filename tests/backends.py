@@ -1,0 +1,74 @@
+"""
+Where the tests of daemons run: as processes of this machine, and in containers behind the
+real Toxiproxy.
+
+A test that takes the fixture `backend` is carried out on each. Without an engine, or without
+the images, the one in containers is skipped, by name; with `--backend docker` it fails, for
+whoever asks for it must not be given something else.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from harness.daemons.reference import IMAGE
+from harness.environment import container_proxy
+from harness.environment.backends import DOCKER, LOCAL, TOXIPROXY, Choice, engine
+from harness.errors import EnvironmentFailed
+
+__all__ = ["CHOICES", "options"]
+
+CHOICES = {LOCAL: Choice(), DOCKER: Choice(backend=DOCKER, proxy=TOXIPROXY)}
+"""On each backend what it is for: containers stand behind the real Toxiproxy."""
+
+
+def options(backend: str) -> list[str]:
+    """The same for a pytest of its own."""
+    choice = CHOICES[backend]
+    return ["--harness-backend", choice.backend, "--harness-proxy", choice.proxy]
+
+
+@cache
+def lacking() -> str:
+    """Why nothing can run in containers here; "" where it can."""
+    try:
+        missing = [name for name in (IMAGE, container_proxy.IMAGE) if not engine().images.id(name)]
+    except EnvironmentFailed as error:
+        return str(error)
+    return f"images are missing: {', '.join(missing)}; `make images`" if missing else ""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backend",
+        choices=list(CHOICES),
+        help="carry out the tests of daemons only there, and fail where that cannot be",
+    )
+
+
+@pytest.fixture(scope="session", params=list(CHOICES))
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each backend in turn."""
+    name: str = request.param
+    asked = request.config.getoption("--backend")
+    if name == DOCKER and (why := lacking()):
+        if asked == DOCKER:
+            pytest.fail(f"--backend docker: {why}", pytrace=False)
+        pytest.skip(f"no containers: {why.splitlines()[0]}")
+    return name
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    asked = config.getoption("--backend")
+    if asked is None:
+        return
+    others = [item for item in items if _of(item) not in (asked, None)]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
+
+
+def _of(item: pytest.Item) -> str | None:
+    callspec = getattr(item, "callspec", None)
+    return None if callspec is None else callspec.params.get("backend")

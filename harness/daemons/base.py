@@ -15,7 +15,7 @@ from harness.dialects.base import Dialect
 from harness.dialects.exai import Exai
 from harness.errors import InvalidValue
 
-__all__ = ["Complaint", "Daemon", "refused"]
+__all__ = ["Complaint", "Container", "Daemon", "refused"]
 
 Complaint = tuple[str, str]
 """Which field, and what is wrong with it."""

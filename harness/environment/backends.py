@@ -7,6 +7,7 @@ is an extra that not everybody installed.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from harness.clock import fresh_id
-from harness.daemons.base import Daemon
+from harness.daemons.base import Container, Daemon
 from harness.environment.attached import AttachedDaemon, AttachedProxy
 from harness.environment.base import Environment
 from harness.environment.household import Household
@@ -41,6 +42,7 @@ __all__ = [
     "Choice",
     "OwnEnvironment",
     "engine",
+    "engine_in_use",
     "name_of_proxy",
     "network_of",
     "server_of",
@@ -90,37 +92,45 @@ class Choice:
 
 
 _USUAL: Final = Choice()
+_ONE_AT_A_TIME: Final = threading.Lock()
 _EXTRA: Final = "pip install 'ws-harness[docker]'"
 
 
-@cache
 def engine() -> Engine:
     """
-    The container engine, for all of this process.
+    The container engine, for all of this process. What dead runs left there is swept first.
 
     Raises:
         EnvironmentFailed: If there is none that answers.
     """
+    with _ONE_AT_A_TIME:
+        return _engine()
+
+
+def engine_in_use() -> Engine | None:
+    """The container engine, where anybody asked for it."""
+    return _engine() if _engine.cache_info().currsize else None
+
+
+@cache
+def _engine() -> Engine:
     try:
         from harness.environment.containers import Engine
     except ImportError as error:
         raise EnvironmentFailed(
             f"containers need a package that is not installed: {error.name}", [("next", _EXTRA)]
         ) from None
-    return Engine()
+    found = Engine()
+    for run_id in found.runs(dead=True):
+        found.sweep(run_id)
+    return found
 
 
 def network_of(household: Household, *, path: NetworkPath | None = None) -> Network:
-    """
-    A network for containers, not yet open.
-
-    Raises:
-        EnvironmentFailed: If there is no container engine.
-    """
-    asked = engine()
+    """A network for containers, not yet open."""
     from harness.environment.networks import Network
 
-    return Network(asked, household, path=path)
+    return Network(engine, household, path=path)
 
 
 def server_of(
@@ -151,13 +161,11 @@ def server_of(
 
     Raises:
         InvalidValue: If the proxy's URL is none.
-        EnvironmentFailed: If there is no container engine where one is needed.
     """
     if proxy == TOXIPROXY:
-        asked = engine()
         from harness.environment.container_proxy import ContainerProxy
 
-        real = ContainerProxy(asked, household, port=port, network=network, recorder=recorder)
+        real = ContainerProxy(engine, household, port=port, network=network, recorder=recorder)
         if not tap:
             return real
         return Tapped(
@@ -216,9 +224,12 @@ def stack_of(
     if daemon.address is not None:
         site = AttachedDaemon(daemon)
     elif boxed and ground is not None:
+        from harness.environment.compose_daemon import ComposeDaemon
         from harness.environment.container_daemon import ContainerDaemon
 
-        site = ContainerDaemon(_with_container(daemon), household, ground, recorder=recorder)
+        composed = _with_container(daemon).compose is not None
+        kind = ComposeDaemon if composed else ContainerDaemon
+        site = kind(daemon, household, ground, recorder=recorder)
     else:
         site = LocalDaemon(daemon, household, recorder=recorder)
     lent = server is not None
@@ -236,13 +247,13 @@ def stack_of(
     return Stack(household, site, before, network=own, lent=lent, recorder=recorder)
 
 
-def _with_container(daemon: Daemon) -> Daemon:
+def _with_container(daemon: Daemon) -> Container:
     if daemon.container is None:
         raise InvalidValue(
             f'the daemon "{daemon.type}" has no container to run in',
             [("next", "say of what image, in [tool.harness.daemon.container]; or backend local")],
         )
-    return daemon
+    return daemon.container
 
 
 def name_of_proxy(proxy: str) -> str:

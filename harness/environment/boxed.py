@@ -116,6 +116,16 @@ class Boxed:
                 raise
             self._follow(stream, hang_up)
 
+    def adopt(self, box: Box) -> None:
+        """Take a container that somebody else made and started, Compose for instance."""
+        self.started_at = now()
+        self._box = box
+        self._follow(*box.read())
+
+    def settle(self) -> None:
+        """Let it go on where it is frozen: a frozen one cannot be asked to end."""
+        self.box.unpause()
+
     def _follow(self, stream: Iterator[bytes], hang_up: Callable[[], None]) -> None:
         self._last = BoxState(status="running")
         thread = threading.Thread(

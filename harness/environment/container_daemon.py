@@ -16,6 +16,7 @@ from harness.address import Address
 from harness.clock import now
 from harness.daemons.base import Daemon
 from harness.environment.boxed import Boxed
+from harness.environment.built import image_of
 from harness.environment.containers import Order
 from harness.environment.household import Household
 from harness.environment.logs import Log
@@ -62,6 +63,8 @@ class ContainerDaemon:
         self._recorder: Recorder = Silent() if recorder is None else recorder
         self._box: Boxed | None = None
         self._own_address = ""
+        self._own_network = network.name
+        self._image_id: str | None = None
         self._reservation: Reservation | None = None
         self._harmed: set[str] = set()
         # From its hello until somebody ends it.
@@ -114,7 +117,8 @@ class ContainerDaemon:
     def _start(self) -> None:
         daemon, household, network = self.daemon, self._household, self.network
         container = daemon.container
-        assert container is not None and container.image is not None
+        assert container is not None
+        image = image_of(container, network.engine)
         self._own_address = network.take()
         folder = self.effects_file.parent
         folder.mkdir()
@@ -127,7 +131,7 @@ class ContainerDaemon:
             ports[container.port] = (self._reservation.address.host, self._reservation.address.port)
         order = Order(
             name=f"{network.name}-daemon-{self._own_address.rpartition('.')[2]}",
-            image=container.image,
+            image=image,
             run_id=household.run_id,
             command=daemon.container_command(effects=_EFFECTS),
             variables=daemon.container_variables(effects=_EFFECTS),
@@ -139,6 +143,7 @@ class ContainerDaemon:
         household.reaper.contain(household.run_id)
         secrets = () if daemon.token is None else (daemon.token,)
         log = Log(household.directory / "daemon.log", kept=household.kept, secrets=secrets)
+        self._image_id = network.engine.images.id(image)
         self._box = Boxed("daemon", network.engine, order, log=log)
         self._box.start()
 
@@ -185,14 +190,14 @@ class ContainerDaemon:
     async def disconnect(self) -> None:
         """Cut it off its network."""
         self._harmed.add("disconnected")
-        await in_thread(self.program.box.leave, self.network.name)
+        await in_thread(self.program.box.leave, self._own_network)
         note_program(self._recorder, self.program, "disconnected")
 
     async def connect(self) -> None:
         """Put it back, with its old address, where it was cut off."""
         if "disconnected" in self._harmed:
             box, address = self.program.box, self._own_address
-            await in_thread(box.join, self.network.name, address=address)
+            await in_thread(box.join, self._own_network, address=address)
             note_program(self._recorder, self.program, "connected")
         self._harmed.discard("disconnected")
 
@@ -226,7 +231,7 @@ class ContainerDaemon:
             "dialect": self.daemon.dialect.name,
             "container": order.name,
             "image": order.image,
-            "image_id": self.network.engine.images.id(order.image),
+            "image_id": self._image_id,
             "command": list(order.command or ()),
             "address": str(self.address),
             "network": {"name": self.network.name, "subnet": self.network.subnet},

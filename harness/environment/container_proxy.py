@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
 from harness.address import Address
@@ -39,7 +39,7 @@ class ContainerProxy:
     chose, and it reaches daemons of this machine and containers alike.
 
     Args:
-        engine: Where it runs.
+        connect: Finds the engine.
         household: Whose it is.
         port: The port of its API; 0 lets the system choose.
         network: Where the daemons behind it stand, if they are containers.
@@ -53,14 +53,15 @@ class ContainerProxy:
 
     def __init__(
         self,
-        engine: Engine,
+        connect: Callable[[], Engine],
         household: Household,
         *,
         port: int = 0,
         network: Network | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        self._engine = engine
+        self._connect = connect
+        self._image_id: str | None = None
         self._port = port
         self._network = network
         self._household = household
@@ -104,7 +105,9 @@ class ContainerProxy:
         )
         household.reaper.contain(household.run_id)
         log = Log(household.directory / "proxy.log", kept=household.kept)
-        self._box = Boxed("proxy", self._engine, order, log=log)
+        engine = self._connect()
+        self._image_id = engine.images.id(IMAGE)
+        self._box = Boxed("proxy", engine, order, log=log)
         self._box.start()
 
     async def ready(self) -> None:
@@ -170,7 +173,7 @@ class ContainerProxy:
         return {
             "container": self.program.order.name,
             "image": IMAGE,
-            "image_id": self._engine.images.id(IMAGE),
+            "image_id": self._image_id,
             "version": self._version,
             "api": self.control.url,
         }

@@ -15,10 +15,17 @@ from pathlib import Path
 from typing import Final
 
 from harness.clock import stamp
+from harness.environment.owner import own_name
 from harness.environment.processes import Reaper
 from harness.environment.reaper import end_all
 
-__all__ = ["Household"]
+__all__ = ["FOLDER", "OWNER_FILE", "Household"]
+
+FOLDER: Final = "harness-"
+"""What the names of temporary folders begin with; the run id follows."""
+
+OWNER_FILE: Final = ".owner"
+"""Who made one stands in it."""
 
 _MOST_SWEEPS: Final = 400
 _SWEEP_PAUSE_S: Final = 0.005
@@ -62,9 +69,10 @@ class Household:
         self._reaper.watch(self.run_id)
         if self._directory is None:
             # Before it is there, for the same reason. The run's id makes the name nobody else's.
-            self._directory = Path(tempfile.gettempdir(), f"harness-{self.run_id}")
+            self._directory = Path(tempfile.gettempdir(), f"{FOLDER}{self.run_id}")
             self._reaper.remove(self.run_id, self._directory)
             self._directory.mkdir(mode=0o700)
+            Path(self._directory, OWNER_FILE).write_text(own_name(), "ascii")
         self._directory.mkdir(parents=True, exist_ok=True)
 
     async def close(self) -> None:

@@ -11,6 +11,7 @@ import ipaddress
 import os
 import socket
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from harness.clock import Draws, fresh_seed
@@ -32,20 +33,24 @@ class Network:
     A network, from `open` to `close`. Both block.
 
     Args:
-        engine: Whose.
+        connect: Finds the engine.
         household: To whom it belongs.
         path: How its containers are to be reached; None: as this machine can.
 
     Attributes:
-        engine: Whose.
         name: Its name.
         path: How its containers are reached; what was probed, once it is open.
     """
 
     def __init__(
-        self, engine: Engine, household: Household, *, path: NetworkPath | None = None
+        self,
+        connect: Callable[[], Engine],
+        household: Household,
+        *,
+        path: NetworkPath | None = None,
     ) -> None:
-        self.engine = engine
+        self._connect = connect
+        self._engine: Engine | None = None
         self.name = f"harness-{household.run_id}"
         self.path: NetworkPath = path or "published"
         self._given = path
@@ -53,6 +58,12 @@ class Network:
         self._subnet: ipaddress.IPv4Network | None = None
         self._taken: set[ipaddress.IPv4Address] = set()
         self._lock = threading.Lock()
+
+    @property
+    def engine(self) -> Engine:
+        """Whose it is, once it is open."""
+        assert self._engine is not None
+        return self._engine
 
     @property
     def subnet(self) -> str:
@@ -73,6 +84,7 @@ class Network:
             EnvironmentFailed: If it cannot be made.
             InvalidValue: If HARNESS_DOCKER_SUBNETS holds no such network.
         """
+        self._engine = self._connect()
         self._household.reaper.contain(self._household.run_id)
         pool = _pool()
         # Not the first that is free: two that begin at the same time would race for it.
@@ -103,8 +115,9 @@ class Network:
         )
 
     def close(self) -> None:
-        """Remove it."""
-        self.engine.remove_network(self.name)
+        """Remove it; nothing, where it was not made."""
+        if self._subnet is not None:
+            self.engine.remove_network(self.name)
 
     def take(self) -> str:
         """

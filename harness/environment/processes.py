@@ -20,7 +20,8 @@ from typing import Any, Final, Protocol
 
 from harness.clock import now
 from harness.environment.logs import Log
-from harness.environment.reaper import PROGRAM, RUN_ID, carriers
+from harness.environment.owner import own_name
+from harness.environment.reaper import OWNER, PROGRAM, RUN_ID, carriers
 from harness.errors import EnvironmentFailed
 from harness.history import Recorder
 from harness.proxy.ports import Reservation, reason
@@ -77,6 +78,7 @@ class Program:
         self._directory = directory
         self.variables = dict(variables)
         self._variables = {**os.environ, **variables, RUN_ID: run_id, PROGRAM: name}
+        self._variables[OWNER] = own_name()
         self._process: subprocess.Popen[bytes] | None = None
         self._frozen = False
         self._log = Log(log, kept=kept, secrets=secrets)
@@ -309,9 +311,13 @@ class Reaper:
     The process that puts things away where the harness cannot; see `reaper`.
 
     One serves any number of runs. Safe to use from several threads.
+
+    Attributes:
+        run_ids: All that it was ever told to watch.
     """
 
     def __init__(self) -> None:
+        self.run_ids: set[str] = set()
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             # -P: what lies in the caller's folder must not stand in for our modules.
@@ -324,6 +330,7 @@ class Reaper:
 
     def watch(self, run_id: str) -> None:
         """See to it that no process that carries this id outlives the harness."""
+        self.run_ids.add(run_id)
         self._tell(f"{run_id} watch")
 
     def contain(self, run_id: str) -> None:

@@ -22,16 +22,18 @@ import select
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.environment.containers import Engine
 
-__all__ = ["PROGRAM", "RUN_ID", "carriers", "end_all"]
+__all__ = ["OWNER", "PROGRAM", "RUN_ID", "carriers", "end_all", "runs_of_processes"]
 
 RUN_ID = "HARNESS_RUN_ID"
 PROGRAM = "HARNESS_PROGRAM"
+OWNER = "HARNESS_OWNER"
 
 # A child between fork and exec does not carry the id yet: look again for a while.
 _CLEAN_SCANS = 6
@@ -55,7 +57,26 @@ def carriers(run_id: str, program: str | None = None) -> list[int]:
     wanted = [f"{RUN_ID}={run_id}".encode()]
     if program is not None:
         wanted.append(f"{PROGRAM}={program}".encode())
-    found = []
+    return [
+        pid
+        for pid, variables in _environments()
+        if all(variable in variables for variable in wanted)
+    ]
+
+
+def runs_of_processes() -> dict[int, tuple[str, str]]:
+    """Each process that carries a run id: that id, and the name of who started it."""
+    found = {}
+    for pid, variables in _environments():
+        values = dict(line.split(b"=", 1) for line in variables if b"=" in line)
+        if (run_id := values.get(RUN_ID.encode())) is not None:
+            owner = values.get(OWNER.encode(), b"")
+            found[pid] = os.fsdecode(run_id), os.fsdecode(owner)
+    return found
+
+
+def _environments() -> Iterator[tuple[int, list[bytes]]]:
+    """The environment variables of each process but this one, as far as they are shown."""
     with contextlib.suppress(FileNotFoundError):
         for entry in os.scandir("/proc"):
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -63,9 +84,7 @@ def carriers(run_id: str, program: str | None = None) -> list[int]:
             # A process that ends while it is looked at, or is somebody else's.
             with contextlib.suppress(OSError):
                 variables = Path(entry.path, "environ").read_bytes().split(b"\0")
-                if all(variable in variables for variable in wanted):
-                    found.append(int(entry.name))
-    return found
+                yield int(entry.name), variables
 
 
 def end_all(run_id: str, program: str | None = None) -> list[int]:

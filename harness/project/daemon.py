@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.address import Address
-from harness.daemons.base import Complaint, Daemon, refused
+from harness.daemons.base import Complaint, Container, Daemon, refused
 from harness.daemons.command import Command
+from harness.daemons.container import Containerized
 from harness.daemons.running import Running, split_url
 from harness.dialects.base import Dialect
 from harness.errors import InvalidValue
+from harness.project.container import read_container
 from harness.project.dialect import dialect_named
 from harness.project.table import Table, did_you_mean, found
 
@@ -25,7 +27,7 @@ _OF_THE_PROCESS: Final = ("token_variable", "environment", "directory", "start_t
 _KEYS: Final = (
     *_EITHER,
     *("dialect", "path", "headers", "subprotocols", "token_from", "promises", "ca_file"),
-    "allow_remote",
+    *("allow_remote", "container"),
     *_OF_THE_PROCESS,
 )
 _LITERAL: Final = (
@@ -36,6 +38,7 @@ _LITERAL: Final = (
 _KEY_OF: Final = {"template": "command"}
 # Stand in for what is wrong, so that the rest can be judged.
 _SOME_COMMAND: Final = ("{port}",)
+_SOME_CONTAINER: Final = Container(image="some", port=1)
 _SOME_ADDRESS: Final = Address("localhost", 1)
 _SOME_TOKEN: Final = "token"  # noqa: S105 - no secret
 
@@ -60,7 +63,7 @@ def daemon_from_table(table: Mapping[str, Any], *, where: str, folder: Path) -> 
 
 def at_address(table: Mapping[str, Any], address: str) -> dict[str, Any]:
     """The table of the same daemon where it runs already, at that address."""
-    gone = {*_EITHER, *_OF_THE_PROCESS}
+    gone = {*_EITHER, *_OF_THE_PROCESS, "container"}
     try:
         _, tls, path = split_url(address)
     except InvalidValue:
@@ -80,8 +83,11 @@ def read_daemon(values: Mapping[str, Any], *, folder: Path) -> tuple[Daemon, lis
     table.refuse_unknown(advice={"token": _LITERAL})
     either = [key for key in _EITHER if key in table]
     misspelt = any(did_you_mean(key, _EITHER) for key in values if key not in _KEYS)
-    if not either and not misspelt:
-        table.complaints.append(("daemon", "wants a command that starts it, or an address"))
+    container = _container(table, folder)
+    boxed = "container" in table and not either
+    if not either and not misspelt and not boxed:
+        why = "wants a command that starts it, a container, or an address"
+        table.complaints.append(("daemon", why))
     elif len(either) > 1:
         table.complain("address", "stands beside command; expected one of the two")
     given = {
@@ -94,16 +100,49 @@ def read_daemon(values: Mapping[str, Any], *, folder: Path) -> tuple[Daemon, lis
         "ca_file": _file(table, folder),
         "allow_remote": table.flag("allow_remote"),
     }
-    more = _running(table) if either == ["address"] else _command(table, folder)
-    kind = Running if either == ["address"] else Command
+    kind: type[Daemon]
+    if either == ["address"]:
+        kind, more = Running, _running(table)
+    elif boxed:
+        kind, more = Containerized, {**_in_a_container(table), "container": container}
+        more["container"] = container or _SOME_CONTAINER
+    else:
+        kind, more = Command, {**_command(table, folder), "container": container}
     chosen = {key: value for key, value in {**given, **more}.items() if value is not None}
     try:
-        daemon: Daemon = kind(**chosen)
+        daemon = kind(**chosen)
     except InvalidValue as error:
         daemon = Running(address=_SOME_ADDRESS)
         for field, text in error.details:
             table.complain(_KEY_OF.get(field, field), text)
     return daemon, table.complaints
+
+
+def _container(table: Table, folder: Path) -> Container | None:
+    values = table.values.get("container")
+    if values is None:
+        return None
+    if "address" in table:
+        table.complain("container", "is for a daemon that is started here, not for an address")
+        return None
+    if not isinstance(values, dict):
+        table.complain("container", f"expected a table, found {found(values)}")
+        return None
+    container, complaints = read_container(values, folder=folder)
+    table.complaints += complaints
+    return container
+
+
+def _in_a_container(table: Table) -> dict[str, Any]:
+    for key in ("environment", "directory"):
+        if key in table:
+            table.complain(key, "is for a command; a container's stands in daemon.container")
+    name = table.text("token_variable") if "token_from" in table else None
+    return {
+        "start_timeout_s": table.number("start_timeout_s"),
+        "tls": table.flag("tls"),
+        "token_variable": name or table.text("token_from"),
+    }
 
 
 def _dialect(table: Table, folder: Path) -> Dialect | None:

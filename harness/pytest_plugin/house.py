@@ -18,14 +18,23 @@ from typing import Any, Final
 from harness.address import Address, address_of_url
 from harness.daemons.base import Daemon
 from harness.environment import kernel
-from harness.environment.backends import EMBEDDED, OWN_PROXIES, Choice, server_of, stack_of
+from harness.environment.backends import (
+    EMBEDDED,
+    OWN_PROXIES,
+    Choice,
+    engine_in_use,
+    server_of,
+    stack_of,
+)
 from harness.environment.clean_up import put_away
 from harness.environment.fingerprint import changes, settled
 from harness.environment.household import Household
 from harness.environment.probe import ResetPath
 from harness.environment.processes import Reaper
+from harness.environment.remains import left_of
 from harness.environment.stack import Stack
-from harness.errors import InvalidValue
+from harness.environment.threads import in_thread
+from harness.errors import EnvironmentFailed, InvalidValue
 from harness.history import Recorder
 from harness.pytest_plugin.interrupts import ended_with_parent, sigterm_as_ctrl_c
 from harness.pytest_plugin.portal import Portal
@@ -150,7 +159,20 @@ class House:
 
     async def _end_all(self) -> None:
         ends = [shared.stack.__aexit__(None, None, None) for shared in self._shared]
-        await put_away(None, *ends, self._servants.dismiss_all())
+        await put_away(None, *ends, self._servants.dismiss_all(), self._audit())
+
+    async def _audit(self) -> None:
+        """
+        See that nothing of this session is left.
+
+        Raises:
+            EnvironmentFailed: If something is; it is named, and the reaper removes it.
+        """
+        left = await in_thread(left_of, self.reaper.run_ids, engine_in_use())
+        if left:
+            raise EnvironmentFailed(
+                "this session left something behind", [("left", name) for name in left]
+            )
 
     async def shared(self, daemon: Daemon, choice: Choice) -> Shared:
         """A running daemon that others used before, and left as it was."""

@@ -182,6 +182,17 @@ class Engine:
                 for thing in listed(label)
             ]
 
+    def owned(self, owner: str) -> list[tuple[str, str]]:
+        """What there is that a process made: of which run, and its kind and name."""
+        label = f"{OWNER}={owner}"
+        kinds = {"container": self._containers, "network": self._networks, "volume": self._volumes}
+        with told(f"what {owner} made cannot be listed"):
+            return [
+                (_labels_on(thing)[RUN], f"{kind} {thing.name}")
+                for kind, listed in kinds.items()
+                for thing in listed(label)
+            ]
+
     def sweep(self, run_id: str) -> list[str]:
         """
         Remove what there is of a run: containers first, then what they hold.

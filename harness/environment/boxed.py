@@ -67,8 +67,11 @@ class Boxed:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Which container it is."""
-        return {"container": self.order.name, "image": self.order.image}
+        """Which container it is, and how it ended, where it has."""
+        who = {"container": self.order.name, "image": self.order.image}
+        if self._last.exit_code is None:
+            return who
+        return {**who, "exit_code": self._last.exit_code, "oom_killed": self._last.oom_killed}
 
     @property
     def alive(self) -> bool:
@@ -88,11 +91,6 @@ class Boxed:
         code = last.exit_code
         # As a shell tells of signals.
         return ending(code if code is None or code <= 128 else 128 - code)
-
-    @property
-    def out_of_memory(self) -> bool:
-        """Whether the kernel ended it for want of memory."""
-        return self._last.oom_killed
 
     def start(self) -> None:
         """
@@ -146,8 +144,7 @@ class Boxed:
             self._lost = f"cannot be seen any more: {error.headline}"
             self._last = BoxState(status="unknown")
         finally:
-            with suppress(Exception):
-                hang_up()
+            hang_up()
 
     def _await_end(self) -> None:
         """Wait until the rest of its output is on file, and its state is what it is."""

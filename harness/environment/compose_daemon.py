@@ -38,6 +38,7 @@ class ComposeDaemon(ContainerDaemon):
         assert container is not None and container.compose is not None
         assert container.service is not None
         household.reaper.contain(household.run_id)
+        self._follow_events()
         services = self._compose("config", "--services", overridden=False).split()
         if container.service not in services:
             raise EnvironmentFailed(

@@ -18,6 +18,7 @@ from harness.daemons.base import Daemon
 from harness.environment.boxed import Boxed
 from harness.environment.built import image_of
 from harness.environment.containers import Order
+from harness.environment.engine_events import EngineEvents
 from harness.environment.household import Household
 from harness.environment.logs import Log
 from harness.environment.networks import Network
@@ -62,6 +63,7 @@ class ContainerDaemon:
         self._household = household
         self._recorder: Recorder = Silent() if recorder is None else recorder
         self._box: Boxed | None = None
+        self._events: EngineEvents | None = None
         self._own_address = ""
         self._own_network = network.name
         self._image_id: str | None = None
@@ -141,11 +143,18 @@ class ContainerDaemon:
             mounts={str(folder): str(Path(_EFFECTS).parent)},
         )
         household.reaper.contain(household.run_id)
+        self._follow_events()
         secrets = () if daemon.token is None else (daemon.token,)
         log = Log(household.directory / "daemon.log", kept=household.kept, secrets=secrets)
         self._image_id = network.engine.images.id(image)
         self._box = Boxed("daemon", network.engine, order, log=log)
         self._box.start()
+
+    def _follow_events(self) -> None:
+        """Take down what the engine tells, where anybody wants to know."""
+        if not isinstance(self._recorder, Silent):
+            run_id = self._household.run_id
+            self._events = EngineEvents(self.network.engine, run_id, self._recorder)
 
     async def ready(self) -> None:
         """Wait for its hello."""
@@ -209,11 +218,21 @@ class ContainerDaemon:
             if self._box is not None and self._box.started:
                 await in_thread(self._box.remove, within_s=_STOP_S)
                 note_program(self._recorder, self._box, "ended", early=early)
+            self._keep_effects()
         finally:
+            if self._events is not None:
+                removed = self._box is not None and self._box.started
+                await in_thread(self._events.close, removed=removed)
             if self._own_address:
                 self.network.give_back(self._own_address)
             if self._reservation is not None:
                 self._reservation.close()
+
+    def _keep_effects(self) -> None:
+        """Where people look for them, and other backends have them."""
+        if self.effects_file.exists():
+            self.effects_file.replace(self._household.directory / self.effects_file.name)
+            self.effects_file.parent.rmdir()
 
     def written(self, *, since: int = 0) -> str:
         """What it wrote to its log from that byte on, without its token."""

@@ -101,6 +101,8 @@ class ContainerProxy:
             image=IMAGE,
             run_id=household.run_id,
             command=["-host", where.host, "-port", str(where.port)],
+            # Its default tells of each step inside.
+            variables={"LOG_LEVEL": "debug"},
             network="host",
         )
         household.reaper.contain(household.run_id)

@@ -26,6 +26,7 @@ _LANES: Final[tuple[Lane, ...]] = ("client", "proxy", "daemon")
 # Of rows that look alike between two faults, so many stay at the start and at the end.
 _FIRST, _LAST = 2, 1
 _ENDINGS: Final = {"reset": "RST", "eof": "FIN", "lost": "lost"}
+_UNTOLD: Final = ("container", "image", "early", "received_ns", "oom_killed")
 _ARROWS: Final = {"upstream": "▶", "downstream": "◀"}
 
 
@@ -90,10 +91,11 @@ def _notable(history: History, effects: Sequence[Effect]) -> set[str]:
 
 
 def _rows(history: History, effects: Sequence[Effect], notable: set[str]) -> list[_Row]:
-    clock = history.ops[0].clock
+    # The harness's own: the engine may have had the first word, by a clock of its own.
+    clock = next((op.clock for op in history.ops if op.process != "engine"), history.ops[0].clock)
     several = len({op.process for op in history.ops if op.f == "call"}) > 1
     rows: list[_Row] = []
-    received_ns = history.ops[0].time_ns
+    received_ns = next(op.time_ns for op in history.ops if op.clock == clock)
     phase: str | None = None
     for op in history.ops:
         if op.clock == clock:
@@ -130,7 +132,10 @@ def _row(op: Op, at_ns: int, *, timed: bool, several: bool) -> _Row:
         done = op.type == "ok" if op.f == "heal" else op.type != "invoke"
         return replace(bare, what=_fault(op, value), alike=None, fault=fault if done else None)
     if op.process == "proxy":
-        return replace(bare, lane="proxy", cell=_proxy(op, value))
+        alike = bare.alike if op.f != "passed" else ("proxy", op.f, str(value.get("stream")))
+        return replace(bare, lane="proxy", cell=_proxy(op, value), alike=alike)
+    if op.process == "engine":
+        return replace(bare, lane="daemon", cell=f"engine: {_words(op, value)}")
     if op.process == "daemon":
         return replace(bare, lane="daemon", cell=_daemon(op, value))
     if op.process == "run":
@@ -204,12 +209,15 @@ def _daemon(op: Op, value: dict[str, Any]) -> str:
 def _found_ready(value: dict[str, Any]) -> str:
     # Stamped when the harness had its answer: what a program did before may stand above.
     after = f" after {value['ready_ms']} ms" if "ready_ms" in value else ""
-    return f"ready pid {value.get('pid', 'unknown')}{after}"
+    who = "container" if "container" in value else f"pid {value.get('pid', 'unknown')}"
+    return f"ready {who}{after}"
 
 
 def _words(op: Op, value: dict[str, Any]) -> str:
     # "how" is a phrase of its own: "ended, killed by SIGKILL".
-    said = " ".join(str(v) if k == "how" else f"{k} {v}" for k, v in value.items())
+    # Of containers there is one, and its name is long.
+    told = {k: v for k, v in value.items() if k not in _UNTOLD}
+    said = " ".join(str(v) if k == "how" else f"{k} {v}" for k, v in told.items())
     return " ".join(part for part in (op.f, op.error or "", said) if part)
 
 

@@ -9,7 +9,7 @@ import docker.errors
 from docker.models.containers import Container as Wrapped
 
 from harness.environment.containers.order import BoxState, Order
-from harness.environment.containers.told import TIMEOUT_S, remove, told
+from harness.environment.containers.told import TIMEOUT_S, hang_up, remove, told
 
 __all__ = ["Box"]
 
@@ -136,13 +136,13 @@ class Box:
         """What it writes from now on, until it ends; before `start`, all of it."""
         with told(f"the output of container {self.name} cannot be followed"):
             stream = self._client.api.attach(self.id, stdout=True, stderr=True, stream=True)
-        return stream, stream.close
+        return stream, hang_up(stream)
 
     def read(self) -> tuple[Iterator[bytes], Callable[[], None]]:
         """What it wrote since it was made, and goes on writing, until it ends."""
         with told(f"the output of container {self.name} cannot be followed"):
             stream = self._wrapped.logs(stream=True, follow=True)
-        return stream, stream.close
+        return stream, hang_up(stream)
 
     def remove(self) -> None:
         """Remove it, running or not, with its volumes; nothing, where it is gone already."""

@@ -18,7 +18,14 @@ from testcontainers.core.container import DockerContainer
 from harness.environment.containers.box import Box
 from harness.environment.containers.images import Images
 from harness.environment.containers.order import Order
-from harness.environment.containers.told import TIMEOUT_S, endpoint, no_engine, remove, told
+from harness.environment.containers.told import (
+    TIMEOUT_S,
+    endpoint,
+    hang_up,
+    no_engine,
+    remove,
+    told,
+)
 from harness.environment.owner import is_dead, own_name
 from harness.errors import EnvironmentFailed
 
@@ -176,7 +183,7 @@ class Engine:
         kinds = {"container": self._containers, "network": self._networks, "volume": self._volumes}
         with told(f"what is left of run {run_id} cannot be listed"):
             return [
-                f"{kind} {thing.name}"
+                f"{kind} {_name_of(thing)}"
                 for kind, listed in kinds.items()
                 for label in _labels_of_run(run_id)
                 for thing in listed(label)
@@ -188,7 +195,7 @@ class Engine:
         kinds = {"container": self._containers, "network": self._networks, "volume": self._volumes}
         with told(f"what {owner} made cannot be listed"):
             return [
-                (_labels_on(thing)[RUN], f"{kind} {thing.name}")
+                (_labels_on(thing)[RUN], f"{kind} {_name_of(thing)}")
                 for kind, listed in kinds.items()
                 for thing in listed(label)
             ]
@@ -210,9 +217,9 @@ class Engine:
                 for thing in (*networks, *volumes):
                     with contextlib.suppress(docker.errors.NotFound):
                         thing.remove()
-                found += [f"container {thing.name}" for thing in containers]
-                found += [f"network {thing.name}" for thing in networks]
-                found += [f"volume {thing.name}" for thing in volumes]
+                found += [f"container {_name_of(thing)}" for thing in containers]
+                found += [f"network {_name_of(thing)}" for thing in networks]
+                found += [f"volume {_name_of(thing)}" for thing in volumes]
         return found
 
     def runs(self, *, dead: bool) -> list[str]:
@@ -235,7 +242,7 @@ class Engine:
         """What the engine tells of a run's containers and networks, as it comes; and its end."""
         with told("the engine's events cannot be followed"):
             stream = self._client.events(filters={"label": f"{RUN}={run_id}"}, decode=True)
-        return stream, stream.close
+        return stream, hang_up(stream)
 
 
 def _labels(run_id: str) -> dict[str, str]:
@@ -244,6 +251,12 @@ def _labels(run_id: str) -> dict[str, str]:
 
 def _labels_of_run(run_id: str) -> tuple[str, str]:
     return f"{RUN}={run_id}", f"{_COMPOSE}=harness-{run_id}"
+
+
+def _name_of(thing: Any) -> str:
+    # A list of containers is short on each: names are all it has.
+    names = thing.attrs.get("Names")
+    return str(names[0]).lstrip("/") if names else str(thing.name)
 
 
 def _labels_on(thing: Any) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import docker.errors
@@ -12,7 +12,7 @@ import requests.exceptions
 
 from harness.errors import EnvironmentFailed
 
-__all__ = ["TIMEOUT_S", "endpoint", "no_engine", "remove", "told"]
+__all__ = ["TIMEOUT_S", "endpoint", "hang_up", "no_engine", "remove", "told"]
 
 TIMEOUT_S: Final = 30
 """The bound of one request, in seconds."""
@@ -75,6 +75,19 @@ def no_engine(error: Exception) -> EnvironmentFailed:
     return EnvironmentFailed(
         f"no container engine answers at {endpoint()}: {found}", [("next", todo)]
     )
+
+
+def hang_up(stream: Any) -> Callable[[], None]:
+    """What ends a stream, from whatever thread, and lets go of its connection."""
+
+    def act() -> None:
+        # Twice is no mistake, and it may have ended by itself.
+        with contextlib.suppress(Exception):
+            stream.close()
+        with contextlib.suppress(Exception):
+            stream._response.close()  # noqa: SLF001 - else its socket is left to the collector
+
+    return act
 
 
 def remove(container: Any) -> None:

@@ -1,0 +1,84 @@
+"""
+What the container engine tells of a run's containers, into the run's record.
+
+The engine stamps by its own wall clock, which orders nothing across clocks; so each event
+carries the interval, on our clock, in which it was received.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+from harness.clock import now_ns
+from harness.environment.containers import Engine
+from harness.history import Recorder
+
+__all__ = ["EngineEvents"]
+
+_LAST_S: Final = 1.0
+_CLOCK: Final = "wall:container-engine"
+_LAST: Final = "destroy"
+
+
+class EngineEvents:
+    """
+    The events of one run, followed by a thread of its own until `close`.
+
+    Args:
+        engine: Who tells.
+        run_id: Of which containers.
+        recorder: Where they go.
+    """
+
+    def __init__(self, engine: Engine, run_id: str, recorder: Recorder) -> None:
+        stream, self._hang_up = engine.events(run_id)
+        self._recorder = recorder
+        self._gone = threading.Event()
+        self._thread = threading.Thread(
+            target=self._take, args=(stream,), name=f"events of {run_id}", daemon=True
+        )
+        self._thread.start()
+
+    def _take(self, stream: Iterator[dict[str, Any]]) -> None:
+        since_ns = now_ns()
+        # It ends when we hang up, or with the engine.
+        with suppress(Exception):
+            for event in stream:
+                received_ns = now_ns()
+                self._record(event, (since_ns, received_ns))
+                since_ns = received_ns
+        self._gone.set()
+        self._hang_up()
+
+    def _record(self, event: dict[str, Any], received_ns: tuple[int, int]) -> None:
+        about = event["Actor"]["Attributes"]
+        value = {"container": about.get("name"), "received_ns": list(received_ns)}
+        if "exitCode" in about:
+            value["exit_code"] = int(about["exitCode"])
+        if "signal" in about:
+            value["signal"] = about["signal"]
+        self._recorder.record(
+            process="engine",
+            type="info",
+            f=str(event["Action"]),
+            value=value,
+            time_ns=int(event["timeNano"]),
+            clock=_CLOCK,
+        )
+        if event["Action"] == _LAST:
+            self._gone.set()
+
+    def close(self, *, removed: bool) -> None:
+        """
+        Follow no longer.
+
+        Args:
+            removed: Whether its container was removed: then the event of that is waited for.
+        """
+        if removed:
+            self._gone.wait(_LAST_S)
+        self._hang_up()
+        self._thread.join(_LAST_S)

@@ -13,8 +13,7 @@ from functools import cache
 
 import pytest
 
-from harness.daemons.reference import IMAGE
-from harness.environment import container_proxy
+from harness.environment import images
 from harness.environment.backends import DOCKER, LOCAL, TOXIPROXY, Choice, engine
 from harness.errors import EnvironmentFailed
 
@@ -34,10 +33,10 @@ def options(backend: str) -> list[str]:
 def lacking() -> str:
     """Why nothing can run in containers here; "" where it can."""
     try:
-        missing = [name for name in (IMAGE, container_proxy.IMAGE) if not engine().images.id(name)]
+        missing = images.missing(engine())
     except EnvironmentFailed as error:
         return str(error)
-    return f"images are missing: {', '.join(missing)}; `make images`" if missing else ""
+    return f"images are missing or stale: {', '.join(missing)}; `make images`" if missing else ""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

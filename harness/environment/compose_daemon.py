@@ -7,12 +7,13 @@ ports it would publish: two of them never meet, and nothing is bound on all addr
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from harness.environment.boxed import Boxed
 from harness.environment.container_daemon import ContainerDaemon
@@ -39,7 +40,8 @@ class ComposeDaemon(ContainerDaemon):
         assert container.service is not None
         household.reaper.contain(household.run_id)
         self._follow_events()
-        services = self._compose("config", "--services", overridden=False).split()
+        text = self._compose("config", "--format", "json", overridden=False)
+        services: dict[str, dict[str, Any]] = json.loads(text)["services"]
         if container.service not in services:
             raise EnvironmentFailed(
                 f'{container.compose} has no service "{container.service}"',
@@ -61,12 +63,12 @@ class ComposeDaemon(ContainerDaemon):
         self._box = Boxed("daemon", engine, order, log=log)
         self._box.adopt(box)
 
-    def _write_override(self, services: list[str]) -> None:
+    def _write_override(self, services: Mapping[str, Mapping[str, Any]]) -> None:
         container = self.daemon.container
-        assert container is not None
+        assert container is not None and container.compose is not None
         labels = {RUN: self._household.run_id, OWNER: own_name()}
         lines = ["services:"]
-        for service in services:
+        for service, told in services.items():
             ports = "!reset []"
             if service == container.service and self.network.path != "bridge":
                 self._reservation = reserve_port()
@@ -74,6 +76,10 @@ class ComposeDaemon(ContainerDaemon):
                 ports = f"!override {json.dumps([f'{where}:{container.port}'])}"
             lines += [f"  {json.dumps(service)}:", f"    labels: {json.dumps(labels)}"]
             lines += [f"    ports: {ports}"]
+            if "build" in told and "image" not in told:
+                # Else each environment would leave an image of its own.
+                place = hashlib.sha256(str(container.compose.resolve()).encode()).hexdigest()[:12]
+                lines += [f"    image: ws-harness-built:{place}-{service}"]
             if service == container.service and self.daemon.token_variable is not None:
                 # By its name alone: Compose takes the value from its own environment.
                 lines += [f"    environment: {json.dumps([self.daemon.token_variable])}"]

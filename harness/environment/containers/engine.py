@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-import docker
 import docker.errors
 import requests.exceptions
 from docker.types import EndpointConfig, IPAMConfig, IPAMPool, Ulimit
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
+import docker
 from harness.environment.containers.box import Box
 from harness.environment.containers.images import Images
 from harness.environment.containers.order import Order
@@ -39,6 +39,7 @@ OWNER: Final = "ws-harness.owner"
 
 _COMPOSE: Final = "com.docker.compose.project"
 _ASK_TIMEOUT_S: Final = 5
+_MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 
 # It tells of every container at INFO, on a handler of its own.
 logging.getLogger("testcontainers").setLevel(logging.WARNING)
@@ -56,6 +57,7 @@ class Engine:
         images: Its images.
         version: Its version.
         api: The version of its API.
+        machine: Its architecture, as wheels and kernels call it.
     """
 
     def __init__(self) -> None:
@@ -73,6 +75,7 @@ class Engine:
         self.images = Images(self._client)
         self.version = str(about["Version"])
         self.api = str(about["ApiVersion"])
+        self.machine = _MACHINES.get(str(about["Arch"]), str(about["Arch"]))
 
     def close(self) -> None:
         """Let go of the connections to it."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import docker
 import docker.errors
 
+import docker
 from harness.environment.containers.told import told
 from harness.errors import EnvironmentFailed
 
@@ -44,8 +45,25 @@ class Images:
         finally:
             slow.close()
 
+    def tag(self, name: str, other: str) -> None:
+        """Give an image another name, too."""
+        repository, _, tag = other.rpartition(":")
+        with told(f"image {name} cannot be tagged {other}"):
+            self._client.images.get(name).tag(repository, tag)
+
+    def remove(self, name: str) -> None:
+        """Take a name away, and the image where it has no other; nothing, where it is gone."""
+        with told(f"image {name} cannot be removed"), contextlib.suppress(docker.errors.NotFound):
+            self._client.images.remove(name)
+
     def build(
-        self, folder: str, *, tag: str, dockerfile: str = "Dockerfile", arguments: Mapping[str, str]
+        self,
+        folder: str,
+        *,
+        tag: str,
+        dockerfile: str = "Dockerfile",
+        arguments: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> list[str]:
         """
         Build an image without fetching anything: the base must be here.
@@ -63,7 +81,8 @@ class Images:
                     path=folder,
                     tag=tag,
                     dockerfile=dockerfile,
-                    buildargs=dict(arguments),
+                    buildargs=dict(arguments or {}),
+                    labels=dict(labels or {}),
                     rm=True,
                     forcerm=True,
                 )

@@ -141,7 +141,7 @@ def test_a_daemon_that_runs_is_given_by_its_address(
 @pytest.mark.parametrize(
     ("table", "key", "text"),
     [
-        ({}, "daemon", "wants a command that starts it, or an address"),
+        ({}, "daemon", "wants a command that starts it, a container, or an address"),
         ({**SERVE, **THERE}, "daemon.address", "stands beside command; expected one of the two"),
         ({"comand": "serve"}, "daemon.comand", "unknown key; daemon takes command, address"),
         ({"comand": "serve"}, "daemon.comand", 'did you mean "command"?'),

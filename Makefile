@@ -7,21 +7,26 @@ PYTEST := $(BIN)/python -m pytest
 TOXICS := latency bandwidth timeout limit_data reset_peer
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-integration test-e2e inert lint bench constraints clean
+.PHONY: help demo images test test-unit test-integration test-e2e inert lint bench constraints clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/ready  ## bring up daemon and proxy, harm the wire in five ways, tell what was seen
-	@$(BIN)/harness demo $(if $(SEED),--seed $(SEED))
+	@$(BIN)/harness demo $(if $(SEED),--seed $(SEED)) $(if $(BACKEND),--backend $(BACKEND))
+
+images: $(VENV)/ready-test  ## the container images: present, pulled, or made without a registry
+	@$(BIN)/harness images
 
 test: test-unit test-integration test-e2e  ## all tiers: unit, integration, e2e
 
 test-unit: $(VENV)/ready-test  ## isolated classes: no socket, no sleep, seconds
 	$(PYTEST) tests/unit $(ARGS)
 
-test-integration: $(VENV)/ready-test  ## protocol and components on real sockets, on both transports
-	$(PYTEST) tests/integration $(ARGS)
+# Without BACKEND: on each backend that is at hand; what cannot run is skipped, by name. With
+# BACKEND=docker what cannot run fails: it never falls back.
+test-integration: $(VENV)/ready-test  ## real sockets, real processes; BACKEND=docker: containers only
+	$(PYTEST) tests/integration $(if $(BACKEND),--backend $(BACKEND)) $(ARGS)
 
 test-e2e: $(VENV)/ready-test  ## client, proxy, daemon and tool; the wheel; SIGKILL at any moment
 	$(PYTEST) tests/e2e $(ARGS)

@@ -135,7 +135,7 @@ async def _until_something_ends(environment: Environment) -> None:
         _refuse_dead(stack)
         try:
             # What a proxy keeps of its events is bounded: take them as they come.
-            if environment.abilities["events"] is None:
+            if environment.stack.server.witness is not None:
                 await environment.collect()
         except ProxyError:
             await asyncio.sleep(_LOOK_S)

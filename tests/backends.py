@@ -3,21 +3,28 @@ Where the tests of daemons run: as processes of this machine, and in containers 
 real Toxiproxy.
 
 A test that takes the fixture `backend` is carried out on each. Without an engine, or without
-the images, the one in containers is skipped, by name; with `--backend docker` it fails, for
-whoever asks for it must not be given something else.
+the images, the one in containers is skipped, by name; with `--backend docker`, or where
+HARNESS_TEST_CONTAINERS is "required", it fails, for whoever asks for it must not be given
+something else.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from functools import cache
+from typing import Final
 
 import pytest
 
 from harness.environment import images
 from harness.environment.backends import DOCKER, LOCAL, TOXIPROXY, Choice, engine
 from harness.errors import EnvironmentFailed
+from tests.integration import inner
 
 __all__ = ["CHOICES", "options"]
+
+_REQUIRED: Final = "HARNESS_TEST_CONTAINERS"
 
 CHOICES = {LOCAL: Choice(), DOCKER: Choice(backend=DOCKER, proxy=TOXIPROXY)}
 """On each backend what it is for: containers stand behind the real Toxiproxy."""
@@ -51,10 +58,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def backend(request: pytest.FixtureRequest) -> str:
     """Each backend in turn."""
     name: str = request.param
-    asked = request.config.getoption("--backend")
+    required = os.environ.get(_REQUIRED) == "required"
     if name == DOCKER and (why := lacking()):
-        if asked == DOCKER:
-            pytest.fail(f"--backend docker: {why}", pytrace=False)
+        if required or request.config.getoption("--backend") == DOCKER:
+            pytest.fail(f"containers are asked for: {why}", pytrace=False)
         pytest.skip(f"no containers: {why.splitlines()[0]}")
     return name
 
@@ -71,3 +78,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _of(item: pytest.Item) -> str | None:
     callspec = getattr(item, "callspec", None)
     return None if callspec is None else callspec.params.get("backend")
+
+
+@pytest.fixture(scope="module")
+def on_backend(backend: str) -> Iterator[str]:
+    """Each backend in turn, for the suites that a test runs in a pytest of its own."""
+    choice = CHOICES[backend]
+    with pytest.MonkeyPatch.context() as patch:
+        on = {"HARNESS_BACKEND": choice.backend, "HARNESS_PROXY": choice.proxy}
+        patch.setattr(inner, "ON", on)
+        yield backend

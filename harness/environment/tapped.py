@@ -62,8 +62,8 @@ class Tapped:
 
     @property
     def abilities(self) -> Mapping[str, str | None]:
-        """Those of the server; its connections are told of by the relays."""
-        return {**self._server.abilities, "events": None}
+        """Those of the server. The relays tell what passed, not what a toxic did to it."""
+        return self._server.abilities
 
     async def start(self) -> None:
         """Start both, where they do not run yet."""

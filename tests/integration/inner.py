@@ -32,6 +32,9 @@ __all__ = [
 
 BOUND_S = 50
 
+ON: dict[str, str] = {}
+"""Variables that all suites are given: the backend they run on, where a test says one."""
+
 NO_ASYNCIO = """
 [pytest]
 addopts = --strict-markers --strict-config -p no:cacheprovider -p no:randomly
@@ -162,7 +165,7 @@ def _variables(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
     mine = {name: text for name, text in os.environ.items() if not name.startswith("HARNESS_")}
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
-    return {**mine, "TMPDIR": str(temporary), "COLUMNS": "200", **more}
+    return {**mine, "TMPDIR": str(temporary), "COLUMNS": "200", **ON, **more}
 
 
 def carried_out(

@@ -12,7 +12,7 @@ from tests.integration.proxy_process import proxy_process
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def given(on_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """A suite that uses them all."""
     files = {
         "test_it.py": """
@@ -217,7 +217,7 @@ def test_an_overridden_proxy(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def outside(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def outside(on_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Fixtures where they do not belong, and environments whose test is over."""
     files = {
         "conftest.py": """

@@ -18,16 +18,17 @@ def look(harness_environment, tell):
 
     async def look():
         async with env.client(direct=True) as client:
-            pid = (await client.health())["pid"]
-        about = await env.control.about()
-        tell(daemon=pid, server=about.pid, proxy=str(env.address))
+            await client.health()
+        # When they were started tells them apart, processes and containers alike.
+        daemon, server = env.stack.site.program, env.stack.server.program
+        tell(daemon=daemon.started_at, server=server.started_at, proxy=str(env.address))
 
     return look
 """
 
 
 @pytest.fixture(scope="module")
-def levels(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def levels(on_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Tests of all three levels, told by markers of tests, classes and modules."""
     files = {
         "conftest.py": _LOOK,
@@ -227,7 +228,7 @@ def test_a_fresh_one_of_somebody_elses_daemon_is_refused(tmp_path: Path, asked: 
 
 
 @pytest.fixture(scope="module")
-def harmed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def harmed(on_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Each fault of the daemon's process, on a daemon that others use and on one of its own."""
     files = {
         "test_it.py": """

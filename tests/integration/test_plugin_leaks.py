@@ -91,7 +91,7 @@ _CALM = ("-W", "default")
 
 
 @pytest.fixture(scope="module")
-def left(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def left(on_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """A suite whose tests leave a thing each."""
     files = {"conftest.py": _KEEP, "test_it.py": _LEAVES}
     return carried_out(tmp_path_factory.mktemp("left"), files, *_CALM)
@@ -169,7 +169,7 @@ def test_a_task_on_a_loop_that_tests_share_is_cancelled(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def not_blamed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def not_blamed(on_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """A suite whose tests leave things, and have their reason or somebody who puts them away."""
     files = {
         "conftest.py": _KEEP

@@ -228,7 +228,7 @@ def test_plain_tests_beside_asynchronous_ones(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def odd(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def odd(on_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """What goes wrong on the loop in the thread."""
     text = """
     import asyncio

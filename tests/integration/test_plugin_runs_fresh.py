@@ -42,8 +42,7 @@ _SUITE = {
         @pytest.mark.harness_isolation("daemon")
         @pytest.mark.harness_runs(3, 0.5)
         async def test_daemons(harness_environment, tell, number):
-            async with harness_environment.client(direct=True) as client:
-                tell(pid=(await client.health())["pid"])
+            tell(pid=harness_environment.stack.site.program.started_at)
             assert number != 1, "this run alone"
 
         @pytest.mark.harness_runs(3)
@@ -74,7 +73,7 @@ _SUITE = {
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def run(on_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """The suite, once."""
     return carried_out(tmp_path_factory.mktemp("fresh"), _SUITE, "--harness-seed=7")
 
@@ -118,7 +117,7 @@ def test_the_report_is_of_the_first_run_that_failed(run: Outcome):
     folders, seeds = told(run, "test_fails", "folder"), told(run, "test_fails", "seed")
 
     assert rows(report)["failed"] == [f"met in run 2 with seed {seeds[1]}"]
-    assert rows(report)["fault"][0].startswith("in place: latency on replies, latency_ms 20 (del")
+    assert rows(report)["fault"][0].startswith("in place: latency on replies, latency_ms 20 (")
     assert str(run.folder / rows(report)["run"][0].split()[0]) == folders[1]
     assert properties(run, "test_fails")["harness_seed"] == str(seeds[1])
     assert properties(run, "test_fails")["harness_run"] == folders[1]

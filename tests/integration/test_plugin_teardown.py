@@ -9,20 +9,24 @@ import pytest
 from tests.integration.inner import Outcome, carried_out
 
 _BREAK = """
+    import os
+
     import pytest
     from harness.environment.base import Environment
     from harness.environment.local import LocalProxy
+    from harness.environment.tapped import Tapped
     from harness.errors import EnvironmentFailed
     from harness.proxy.control import Control
     from harness.pytest_plugin.house import House
     from harness.run.record import HistoryWriter
     from harness.run.store import RunDirectory
 
+    SERVER = Tapped if os.environ.get("HARNESS_PROXY") == "toxiproxy" else LocalProxy
     STEPS = {
         "look": (Control, "proxies", True),
         "heal": (Environment, "heal", True),
         "collect": (Environment, "collect", True),
-        "remove": (LocalProxy, "remove", True),
+        "remove": (SERVER, "remove", True),
         "daemon": (House, "harmed", True),
         "logs": (RunDirectory, "write_text", False),
         "results": (RunDirectory, "write_json", False),
@@ -85,7 +89,7 @@ _STEPS = ["look", "heal", "collect", "remove", "daemon", "logs", "results", "rec
 
 
 @pytest.fixture(scope="module")
-def broken(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def broken(on_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """A suite in which one step of the tear-down after the other fails."""
     files = {"conftest.py": _BREAK, "test_it.py": _TESTS}
     # One after the other: what a step leaves, the next test meets.

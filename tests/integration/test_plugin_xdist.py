@@ -12,7 +12,7 @@ _N = 12
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def split(on_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Many tests of all levels on two workers."""
     files = {
         "test_it.py": f"""
@@ -28,7 +28,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
             proxy=str(env.address),
             run=str(env.run_directory),
             temporary=str(env.stack.household.directory),
-            server=(await env.control.about()).pid,
+            server=env.stack.server.program.started_at,
         )
 
     @pytest.mark.parametrize("n", range({_N}))

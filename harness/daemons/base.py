@@ -11,11 +11,12 @@ from typing import ClassVar, Final
 
 from harness.address import Address
 from harness.daemons._container import Container
+from harness.daemons._limits import Limits
 from harness.dialects.base import Dialect
 from harness.dialects.exai import Exai
 from harness.errors import InvalidValue
 
-__all__ = ["Complaint", "Container", "Daemon", "refused"]
+__all__ = ["Complaint", "Container", "Daemon", "Limits", "refused"]
 
 Complaint = tuple[str, str]
 """Which field, and what is wrong with it."""
@@ -61,6 +62,7 @@ class Daemon(ABC):
         ca_file: Certificates to trust; None: the system's.
         allow_remote: Leave to harm it on a machine that is not this one.
         container: How it runs in a container; None: it cannot.
+        limits: What it may use of its machine.
 
     Raises:
         InvalidValue: If a value is out of range; all complaints at once.
@@ -83,6 +85,7 @@ class Daemon(ABC):
     ca_file: Path | None = None
     allow_remote: bool = False
     container: Container | None = None
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         complaints = self._complaints()

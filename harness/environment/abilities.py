@@ -13,7 +13,7 @@ from typing import Final
 from harness.daemons.base import Daemon
 from harness.environment.probe import ResetPath
 
-__all__ = ["ABILITIES", "abilities_of", "reset_abilities"]
+__all__ = ["ABILITIES", "OF_THE_DAEMON", "abilities_of", "reset_abilities"]
 
 ABILITIES: Final[Mapping[str, str]] = {
     "rst": "a TCP reset reaches the client as one",
@@ -25,8 +25,18 @@ ABILITIES: Final[Mapping[str, str]] = {
     "seed": "jitter and toxicity are drawn from the seed",
     "frames": "faults can look into WebSocket frames",
     "docker": "the daemon runs in a container",
+    "network": "the daemon can be cut off its network and put back",
+    "memory_limit": "the daemon's memory can be limited while it runs",
+    "cpu_limit": "the daemon's CPU time can be limited while it runs",
+    "descriptor_limit": "the daemon's open files can be limited while it runs",
 }
 """Every ability, and what it means."""
+
+OF_THE_DAEMON: Final = (
+    *("process", "effects", "docker", "network"),
+    *("memory_limit", "cpu_limit", "descriptor_limit"),
+)
+"""Those that hang on where the daemon runs."""
 
 _NO_FRAMES: Final = "no fault of this version looks into frames"
 _TLS: Final = "TLS passes through the proxy, which sees no frames"

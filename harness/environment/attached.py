@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from harness.address import Address, address_of_url, refuse_remote
 from harness.daemons.base import Daemon
+from harness.environment.abilities import OF_THE_DAEMON
 from harness.environment.dialling import session_with
 from harness.environment.household import Household
 from harness.environment.making import make_proxy, remove_proxy, taken
@@ -58,7 +59,7 @@ class AttachedDaemon:
     @property
     def abilities(self) -> Mapping[str, str | None]:
         """Nothing can be done to what is somebody else's."""
-        return {"process": _NOT_OURS, "docker": _NOT_OURS, "effects": _NOT_OURS}
+        return dict.fromkeys(OF_THE_DAEMON, _NOT_OURS)
 
     async def start(self) -> None:
         """It runs."""
@@ -90,6 +91,30 @@ class AttachedDaemon:
 
     async def revive(self) -> None:
         """It was never ended."""
+
+    async def disconnect(self) -> None:
+        """Refused."""
+        raise self._refused("cut off")
+
+    async def connect(self) -> None:
+        """It was never cut off."""
+
+    async def limit(
+        self,
+        *,
+        memory_bytes: int | None = None,
+        cpus: float | None = None,
+        descriptors: int | None = None,
+    ) -> None:
+        """Refused."""
+        raise self._refused("limited")
+
+    async def unlimit(self) -> None:
+        """It was never limited."""
+
+    async def limits_hit(self) -> list[str]:
+        """Nobody here knows."""
+        return []
 
     def _refused(self, what: str) -> InvalidValue:
         return InvalidValue(

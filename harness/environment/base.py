@@ -264,10 +264,11 @@ class Environment:
             HealFailed: If something is still there.
         """
         site = self.stack.site
-        steps = [site.resume(), self._clear_proxy()]
+        steps = [site.unlimit(), site.connect(), site.resume()]
         # A daemon that ended by itself stays as it is: that is no fault of ours.
         if site.trouble is None:
-            steps.insert(1, site.revive())
+            steps.append(site.revive())
+        steps.append(self._clear_proxy())
         await put_away(None, *steps)
 
     async def _clear_proxy(self) -> None:

@@ -92,6 +92,11 @@ class Boxed:
         # As a shell tells of signals.
         return ending(code if code is None or code <= 128 else 128 - code)
 
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether the kernel ended it for want of memory."""
+        return self._last.oom_killed
+
     def start(self) -> None:
         """
         Make it and start it; the second time, start it again.

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from harness.environment.abilities import OF_THE_DAEMON
 from harness.environment.boxed import Boxed
 from harness.environment.container_daemon import ContainerDaemon
 from harness.environment.containers import OWNER, RUN, Order
@@ -137,7 +138,7 @@ class ComposeDaemon(ContainerDaemon):
     def abilities(self) -> Mapping[str, str | None]:
         """Its container is ours; where its effects go nobody knows."""
         effects = "a Compose project is not told {effects}"
-        return {"process": None, "network": None, "docker": None, "effects": effects}
+        return {**dict.fromkeys(OF_THE_DAEMON), "effects": effects}
 
     async def end(self) -> None:
         """Take the whole project down, with its networks and volumes."""

@@ -8,23 +8,28 @@ and gets it back after it was cut off its network.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
 from harness.address import Address
-from harness.clock import now
+from harness.clock import fresh_id, now
 from harness.daemons.base import Daemon
+from harness.daemons.reference import IMAGE
+from harness.environment.abilities import OF_THE_DAEMON
 from harness.environment.boxed import Boxed
 from harness.environment.built import image_of
 from harness.environment.containers import Order
 from harness.environment.engine_events import EngineEvents
 from harness.environment.household import Household
+from harness.environment.limits import used_up, words_of
 from harness.environment.logs import Log
 from harness.environment.networks import Network
 from harness.environment.processes import note_program, reserve_port
 from harness.environment.readiness import daemon_ready
 from harness.environment.threads import in_thread
+from harness.errors import EnvironmentFailed
 from harness.history import Recorder, Silent
 from harness.proxy.ports import Reservation
 
@@ -33,6 +38,28 @@ __all__ = ["ContainerDaemon"]
 _STOP_S: Final = 2.0
 _EFFECTS: Final = "/harness/effects.jsonl"
 _EVERYBODY: Final = 0o777
+
+# Whoever has a process's user and group may limit it; that takes no capability an engine may lack.
+_LIMIT: Final = """
+import os, resource, sys
+most = int(sys.argv[1])
+for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+    if pid == os.getpid() or os.fork():
+        continue
+    rows = dict(line.split(":", 1) for line in open(f"/proc/{pid}/status"))
+    os.setgroups([])
+    os.setresgid(*map(int, rows["Gid"].split()[:3]))
+    os.setresuid(*map(int, rows["Uid"].split()[:3]))
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(most or hard, hard), hard))
+    os._exit(0)
+failed = False
+try:
+    while True:
+        failed = bool(os.wait()[1]) or failed
+except ChildProcessError:
+    sys.exit(failed)
+"""
 
 
 class ContainerDaemon:
@@ -105,7 +132,7 @@ class ContainerDaemon:
         effects = None if told and shared else "the daemon was not told {effects}"
         if told and not shared:
             effects = "the engine does not show this machine the folder that it writes to"
-        return {"process": None, "network": None, "docker": None, "effects": effects}
+        return {**dict.fromkeys(OF_THE_DAEMON), "effects": effects}
 
     @property
     def trouble(self) -> str | None:
@@ -141,6 +168,10 @@ class ContainerDaemon:
             address=self._own_address,
             ports=ports,
             mounts={str(folder): str(Path(_EFFECTS).parent)},
+            memory_bytes=daemon.limits.memory_bytes,
+            cpus=daemon.limits.cpus,
+            processes=daemon.limits.processes,
+            descriptors=daemon.limits.descriptors,
         )
         household.reaper.contain(household.run_id)
         self._follow_events()
@@ -210,6 +241,67 @@ class ContainerDaemon:
             note_program(self._recorder, self.program, "connected")
         self._harmed.discard("disconnected")
 
+    async def limit(
+        self,
+        *,
+        memory_bytes: int | None = None,
+        cpus: float | None = None,
+        descriptors: int | None = None,
+    ) -> None:
+        """Tighten those of its limits that are given."""
+        self._harmed.add("limited")
+        if memory_bytes is not None or cpus is not None:
+            await in_thread(self.program.box.limit, memory_bytes=memory_bytes, cpus=cpus)
+        if descriptors is not None:
+            await in_thread(self._limit_descriptors, descriptors)
+
+    async def unlimit(self) -> None:
+        """Put its usual limits back, where they were tightened."""
+        if "limited" in self._harmed and self.program.alive:
+            limits = self.daemon.limits
+            await in_thread(
+                self.program.box.limit,
+                memory_bytes=limits.memory_bytes or 0,
+                cpus=limits.cpus or 0,
+            )
+            await in_thread(self._limit_descriptors, limits.descriptors)
+        self._harmed.discard("limited")
+
+    def _limit_descriptors(self, most: int | None) -> None:
+        """From a second container that sees its processes: its image may have no program for it."""
+        order = Order(
+            name=f"{self.program.order.name}-limits-{fresh_id()}",
+            image=IMAGE,
+            run_id=self._household.run_id,
+            command=["python3", "-c", _LIMIT, str(most or 0)],
+            network="none",
+            user="0",
+            pids_of=self.program.box.id,
+        )
+        box = self.network.engine.run(order)
+        try:
+            if box.wait():
+                raise EnvironmentFailed(
+                    f"the descriptors of {self.program.order.name} cannot be limited",
+                    [("it said", box.output())],
+                )
+        finally:
+            box.remove()
+
+    async def limits_hit(self) -> list[str]:
+        """The limits that it hit, each in words."""
+        if self._box is None or not self._box.started:
+            return []
+        return await in_thread(self._limits_hit)
+
+    def _limits_hit(self) -> list[str]:
+        found = []
+        with suppress(EnvironmentFailed):
+            if self.program.out_of_memory:
+                found.append("memory: the kernel killed it for want of memory (OOM)")
+            found += used_up(self.program.box.use(), self.daemon.limits)
+        return found + [line for line in words_of(self.written()) if line[:6] not in str(found)]
+
     async def end(self) -> None:
         """End it and give its address back."""
         early = self._wanted and not self.program.alive
@@ -256,4 +348,5 @@ class ContainerDaemon:
             "network": {"name": self.network.name, "subnet": self.network.subnet},
             "path": self.network.path,
             "promises": list(self.daemon.promises),
+            "limits": asdict(self.daemon.limits),
         }

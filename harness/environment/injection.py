@@ -172,3 +172,25 @@ class Injection:
     async def start_daemon(self) -> None:
         """Start the daemon where it does not run."""
         await self._site.revive()
+
+    async def disconnect_daemon(self) -> None:
+        """Cut the daemon off its network."""
+        await self._site.disconnect()
+
+    async def connect_daemon(self) -> None:
+        """Put it back."""
+        await self._site.connect()
+
+    async def limit_daemon(
+        self,
+        *,
+        memory_bytes: int | None = None,
+        cpus: float | None = None,
+        descriptors: int | None = None,
+    ) -> None:
+        """Tighten its limits."""
+        await self._site.limit(memory_bytes=memory_bytes, cpus=cpus, descriptors=descriptors)
+
+    async def unlimit_daemon(self) -> None:
+        """Put its usual limits back."""
+        await self._site.unlimit()

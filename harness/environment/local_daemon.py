@@ -8,16 +8,26 @@ down, so a restarted daemon has its old one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from harness.address import Address
 from harness.clock import now
-from harness.daemons.base import Daemon
+from harness.daemons.base import Daemon, Limits
 from harness.environment.household import Household
+from harness.environment.limits import (
+    NOT_HERE,
+    can_limit,
+    describe_local,
+    full_descriptors,
+    put_on,
+    words_of,
+)
 from harness.environment.processes import Program, end_program, note_program, reserve_port
 from harness.environment.readiness import daemon_ready
-from harness.errors import ProgramExited
+from harness.environment.reaper import carriers
+from harness.errors import InvalidValue, ProgramExited
 from harness.history import Recorder, Silent
 from harness.proxy.ports import Reservation
 
@@ -51,6 +61,7 @@ class LocalDaemon:
         self._program: Program | None = None
         # From its hello until somebody ends it.
         self._wanted = False
+        self._limited = False
 
     @property
     def program(self) -> Program:
@@ -74,9 +85,14 @@ class LocalDaemon:
         """Its process is ours; its effects are, where it was told the file."""
         texts = [*self.program.command, *self.program.variables.values()]
         told = any(str(self.effects_file) in text for text in texts)
+        limits = None if can_limit() else NOT_HERE
         return {
             "process": None,
             "docker": _NO_CONTAINER,
+            "network": _NO_CONTAINER,
+            "memory_limit": limits,
+            "descriptor_limit": limits,
+            "cpu_limit": _NO_CONTAINER,
             "effects": None if told else "the daemon was not told {effects}",
         }
 
@@ -88,7 +104,11 @@ class LocalDaemon:
     async def start(self) -> None:
         """Start it on a port of its own."""
         self._program = self._new()
-        self._program.start()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.program.start()
+        put_on(self.program.pid, self.daemon.limits)
 
     def _new(self) -> Program:
         """Its program on a fresh port, not yet started."""
@@ -127,7 +147,7 @@ class LocalDaemon:
             self._program = self._new()
             assert self._reservation is not None
             self._reservation.close()
-            self._program.start()
+            self._begin()
         await self._hello()
 
     async def _hello(self) -> None:
@@ -162,8 +182,51 @@ class LocalDaemon:
     async def revive(self) -> None:
         """Start the daemon on its old port where it does not run, and wait for its hello."""
         if not self.program.alive:
-            self.program.start()
+            self._begin()
             await self._hello()
+
+    async def disconnect(self) -> None:
+        """
+        Refused.
+
+        Raises:
+            InvalidValue: Always: it has no network of its own.
+        """
+        raise InvalidValue(f"the daemon cannot be cut off its network: {_NO_CONTAINER}")
+
+    async def connect(self) -> None:
+        """It was never cut off."""
+
+    async def limit(
+        self,
+        *,
+        memory_bytes: int | None = None,
+        cpus: float | None = None,
+        descriptors: int | None = None,
+    ) -> None:
+        """Tighten those of its limits that are given."""
+        given = {"memory_bytes": memory_bytes, "cpus": cpus, "descriptors": descriptors}
+        tight = {name: value for name, value in given.items() if value is not None}
+        self._limited = True
+        self._limit_all(replace(self.daemon.limits, **tight))  # type: ignore[arg-type]
+
+    async def unlimit(self) -> None:
+        """Put its usual limits back, where they were tightened."""
+        if self._limited:
+            self._limit_all(self.daemon.limits)
+        self._limited = False
+
+    def _limit_all(self, limits: Limits) -> None:
+        for pid in carriers(self._household.run_id, "daemon"):
+            put_on(pid, limits)
+
+    async def limits_hit(self) -> list[str]:
+        """The limits that it hit, each in words."""
+        if self._program is None:
+            return []
+        full = full_descriptors(carriers(self._household.run_id, "daemon"))
+        said = [line for line in words_of(self.written()) if not full or "descriptors" not in line]
+        return full + said
 
     async def end(self) -> None:
         """End it and give its port back."""
@@ -189,4 +252,5 @@ class LocalDaemon:
             "command": self.program.command,
             "address": str(self.address),
             "promises": list(self.daemon.promises),
+            "limits": describe_local(self.daemon.limits),
         }

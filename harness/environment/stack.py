@@ -18,6 +18,7 @@ from harness.daemons.base import Daemon
 from harness.environment.abilities import abilities_of, reset_abilities
 from harness.environment.clean_up import put_away, side_by_side
 from harness.environment.household import Household
+from harness.environment.limits import own_use
 from harness.environment.probe import ResetPath, probe_reset
 from harness.environment.processes import Started
 from harness.environment.threads import in_thread
@@ -114,6 +115,27 @@ class Site(Part, Protocol):
     async def revive(self) -> None:
         """Start the daemon on its old address where it does not run, and wait for its hello."""
 
+    async def disconnect(self) -> None:
+        """Cut it off its network."""
+
+    async def connect(self) -> None:
+        """Put it back, with its old address, where it was cut off."""
+
+    async def limit(
+        self,
+        *,
+        memory_bytes: int | None = None,
+        cpus: float | None = None,
+        descriptors: int | None = None,
+    ) -> None:
+        """Tighten those of its limits that are given."""
+
+    async def unlimit(self) -> None:
+        """Put its usual limits back, where they were tightened."""
+
+    async def limits_hit(self) -> list[str]:
+        """The limits that it hit, each in words; never an error."""
+
 
 class Server(Part, Protocol):
     """A proxy server."""
@@ -208,6 +230,7 @@ class Stack:
 
     async def __aenter__(self) -> Self:
         """Start both and wait until both answer. Where that fails, nothing is left."""
+        own_use()
         try:
             self.household.open()
             if self._network is not None:
@@ -250,4 +273,5 @@ class Stack:
             "daemon": dict(self.site.describe()),
             "server": dict(self.server.describe()),
             "abilities": self.abilities,
+            "harness": own_use(),
         }

@@ -19,6 +19,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from enum import Enum
 from functools import wraps
 from inspect import get_annotations
+from math import inf
 from typing import Any, ClassVar, Final, Literal, Protocol, Self, TypeVar, dataclass_transform
 
 from harness.clock import Draws
@@ -35,6 +36,7 @@ __all__ = [
     "Target",
     "Touch",
     "Toxic",
+    "above_zero",
     "fault",
     "wire",
 ]
@@ -94,6 +96,24 @@ class Target(Protocol):
     async def start_daemon(self) -> None:
         """Start the daemon where it does not run, and wait until it answers hello."""
 
+    async def disconnect_daemon(self) -> None:
+        """Cut the daemon off its network."""
+
+    async def connect_daemon(self) -> None:
+        """Put it back, with its old address."""
+
+    async def limit_daemon(
+        self,
+        *,
+        memory_bytes: int | None = None,
+        cpus: float | None = None,
+        descriptors: int | None = None,
+    ) -> None:
+        """Tighten those of the daemon's limits that are given."""
+
+    async def unlimit_daemon(self) -> None:
+        """Put its usual limits back."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fault(ABC):
@@ -102,8 +122,8 @@ class Fault(ABC):
 
     Attributes:
         type: The kind's name, which is its file's.
-        needs: What an environment must be able to do for it: "process", stop the daemon's
-            process and start it again; "rst", carry a TCP reset to either end.
+        needs: What an environment must be able to do for it: words of
+            `environment.abilities`, "process" for instance, or "rst".
     """
 
     type: ClassVar[str]
@@ -203,6 +223,17 @@ class Pipe(ABC):
     def touch(self, kind: Literal["delayed", "dropped", "cut", "reset"], size: int) -> None:
         """Note what was done to `size` bytes."""
         self.touches.append(Touch(kind=kind, bytes=size))
+
+
+def above_zero(
+    values: Mapping[str, Any], name: str, unit: str, kind: type = float
+) -> list[tuple[str, str]]:
+    """What is wrong with a number that must be above 0; nothing, where it is not given."""
+    value = values.get(name, 1)
+    kinds = (int, float) if kind is float else (int,)
+    if type(value) in kinds and 0 < value < inf:
+        return []
+    return [(name, f"{value!r} is not allowed; {unit}, more than 0")]
 
 
 def wire(name: str, *, default: Any = MISSING) -> Any:

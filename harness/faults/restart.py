@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import inf
 from typing import Any, ClassVar
 
-from harness.faults.base import Fault, Target, fault
+from harness.faults.base import Fault, Target, above_zero, fault
 
 __all__ = ["Restart"]
 
@@ -34,11 +33,7 @@ class Restart(Fault):
     @classmethod
     def complaints(cls, values: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Also that about a bound which is none."""
-        rows = super().complaints(values)
-        within_s = values.get("within_s", 1.0)
-        if type(within_s) not in (int, float) or not 0 < within_s < inf:
-            rows.append(("within_s", f"{within_s!r} is not allowed; seconds, more than 0"))
-        return rows
+        return super().complaints(values) + above_zero(values, "within_s", "seconds")
 
     async def inject(self, target: Target) -> None:
         """Stop it and start it again."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import docker.errors
 from docker.models.containers import Container as Wrapped
 
 from harness.environment.containers.order import BoxState, Order
-from harness.environment.containers.told import TIMEOUT_S, hang_up, remove, told
+from harness.environment.containers.told import CPU_PERIOD_US, TIMEOUT_S, hang_up, remove, told
 
 __all__ = ["Box"]
+
+# An engine has no word for no limit where there was one.
+_ALL_MEMORY: Final = 1 << 46
 
 
 class Box:
@@ -109,14 +112,26 @@ class Box:
         return self._wrapped.client
 
     def limit(self, *, memory_bytes: int | None = None, cpus: float | None = None) -> None:
-        """Change its limits; None leaves one as it is."""
+        """Change its limits; None leaves one as it is, 0 takes it away."""
         options: dict[str, Any] = {}
         if memory_bytes is not None:
-            options |= {"mem_limit": memory_bytes, "memswap_limit": memory_bytes}
+            most = memory_bytes or _ALL_MEMORY
+            options |= {"mem_limit": most, "memswap_limit": most}
         if cpus is not None:
-            options |= {"cpu_period": 100_000, "cpu_quota": int(cpus * 100_000)}
+            quota = int(cpus * CPU_PERIOD_US) or -1
+            options |= {"cpu_period": CPU_PERIOD_US, "cpu_quota": quota}
         with told(f"container {self.name} cannot be limited"):
             self._wrapped.update(**options)
+
+    def wait(self) -> int:
+        """Wait until it has ended; its exit code."""
+        with told(f"the end of container {self.name} cannot be waited for"):
+            return int(self._wrapped.wait(timeout=TIMEOUT_S)["StatusCode"])
+
+    def output(self) -> str:
+        """What it wrote so far."""
+        with told(f"the output of container {self.name} cannot be read"):
+            return bytes(self._wrapped.logs()).decode("utf-8", "replace")
 
     def use(self) -> dict[str, Any]:
         """What it uses at the moment, in the engine's words; {} where it does not run."""

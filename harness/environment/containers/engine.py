@@ -19,6 +19,7 @@ from harness.environment.containers.box import Box
 from harness.environment.containers.images import Images
 from harness.environment.containers.order import Order
 from harness.environment.containers.told import (
+    CPU_PERIOD_US,
     TIMEOUT_S,
     endpoint,
     hang_up,
@@ -286,7 +287,8 @@ def _options(order: Order, *, api: str) -> dict[str, Any]:
         # No swap on top: a limit that can be exceeded by a factor is none.
         options |= {"mem_limit": order.memory_bytes, "memswap_limit": order.memory_bytes}
     if order.cpus is not None:
-        options["nano_cpus"] = int(order.cpus * 1e9)
+        # Not as nano_cpus: an engine refuses to change those of a container that runs.
+        options |= {"cpu_period": CPU_PERIOD_US, "cpu_quota": int(order.cpus * CPU_PERIOD_US)}
     if order.processes is not None:
         options["pids_limit"] = order.processes
     if order.descriptors is not None:

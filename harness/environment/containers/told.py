@@ -12,10 +12,13 @@ import requests.exceptions
 
 from harness.errors import EnvironmentFailed
 
-__all__ = ["TIMEOUT_S", "endpoint", "hang_up", "no_engine", "remove", "told"]
+__all__ = ["CPU_PERIOD_US", "TIMEOUT_S", "endpoint", "hang_up", "no_engine", "remove", "told"]
 
 TIMEOUT_S: Final = 30
 """The bound of one request, in seconds."""
+
+CPU_PERIOD_US: Final = 100_000
+"""CPU time is given out anew this often, in microseconds."""
 
 _GONE: Final = "the container engine does not answer any more"
 _START: Final = "start it (for instance `sudo systemctl start docker`), or take the backend local"

@@ -1,0 +1,41 @@
+"""The daemon may use less than before: memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from harness.faults.base import Fault, Target, above_zero, fault
+
+__all__ = ["MemoryLimit"]
+
+
+@fault
+class MemoryLimit(Fault):
+    """
+    Give the daemon a tighter limit; its old one is back when lifted.
+
+    Args:
+        limit_bytes: The most it may use: memory, in bytes.
+
+    Raises:
+        InvalidValue: If the limit is not above 0.
+    """
+
+    type: ClassVar[str] = "memory_limit"
+    needs: ClassVar[frozenset[str]] = frozenset({"memory_limit"})
+
+    limit_bytes: int
+
+    @classmethod
+    def complaints(cls, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Also that about a limit which is none."""
+        return super().complaints(values) + above_zero(values, "limit_bytes", "bytes", int)
+
+    async def inject(self, target: Target) -> None:
+        """Put it on."""
+        await target.limit_daemon(memory_bytes=self.limit_bytes)
+
+    async def lift(self, target: Target) -> None:
+        """Put the old one back."""
+        await target.unlimit_daemon()

@@ -71,9 +71,10 @@ async def demo(
                 async for step in steps:
                     told.append(step)
                     print(describe(len(told), step), flush=True)
+            limits_hit = await stack.site.limits_hit()
             history.phase = "final"
         left = await _left(stack.run_id, choice)
-        verdict = _verdict(told, left)
+        verdict = _verdict(told, left, limits_hit)
         results = {
             "verdict": verdict,
             "seed": seed,
@@ -82,6 +83,7 @@ async def demo(
             "steps": told,
             "not_run": [name for name, _ in STEPS[len(told) :]],
             "left": left,
+            "limits_hit": limits_hit,
         }
         run.write_json("results.json", results, secrets=secrets)
     print(
@@ -91,6 +93,7 @@ async def demo(
             total=len(STEPS),
             elapsed_s=now() - started,
             left=left,
+            limits_hit=limits_hit,
             again=_again(seed, choice),
             runs=runs,
             directory=run.path,
@@ -121,8 +124,9 @@ async def _steps(story: Story) -> AsyncGenerator[Step, None]:
             return
 
 
-def _verdict(told: list[Step], left: list[str]) -> str:
-    if left:
+def _verdict(told: list[Step], left: list[str], limits_hit: list[str]) -> str:
+    # A daemon that was refused what it asked for proves nothing of itself; a slow one does.
+    if left or any(not line.startswith("cpus") for line in limits_hit):
         return "unknown"
     return told[-1].verdict if told else "unknown"
 

@@ -72,6 +72,7 @@ def close_line(
     total: int,
     elapsed_s: float,
     left: Sequence[str],
+    limits_hit: Sequence[str] = (),
     again: str,
     runs: Path,
     directory: Path,
@@ -80,6 +81,7 @@ def close_line(
     valid = sum(step.verdict == "valid" for step in told)
     rest = "nothing left running" if not left else f"left: {', '.join(left)}"
     lines = [f"  {verdict}: {valid} of {total} steps, {elapsed_s:.1f} s, {rest}"]
+    lines += [f"  limit     {line}" for line in limits_hit]
     if told and told[-1].verdict != "valid":
         lines.append(f"  {verdict} at step {len(told)}, {told[-1].name}: {told[-1].why}")
         if len(told) < total:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.address import Address
-from harness.daemons.base import Complaint, Container, Daemon, refused
+from harness.daemons.base import Complaint, Container, Daemon, Limits, refused
 from harness.daemons.command import Command
 from harness.daemons.container import Containerized
 from harness.daemons.running import Running, split_url
@@ -18,6 +18,7 @@ from harness.dialects.base import Dialect
 from harness.errors import InvalidValue
 from harness.project.container import read_container
 from harness.project.dialect import dialect_named
+from harness.project.limits import read_limits
 from harness.project.table import Table, did_you_mean, found
 
 __all__ = ["at_address", "daemon_from_table", "read_daemon"]
@@ -27,7 +28,7 @@ _OF_THE_PROCESS: Final = ("token_variable", "environment", "directory", "start_t
 _KEYS: Final = (
     *_EITHER,
     *("dialect", "path", "headers", "subprotocols", "token_from", "promises", "ca_file"),
-    *("allow_remote", "container"),
+    *("allow_remote", "container", "limits"),
     *_OF_THE_PROCESS,
 )
 _LITERAL: Final = (
@@ -63,7 +64,7 @@ def daemon_from_table(table: Mapping[str, Any], *, where: str, folder: Path) -> 
 
 def at_address(table: Mapping[str, Any], address: str) -> dict[str, Any]:
     """The table of the same daemon where it runs already, at that address."""
-    gone = {*_EITHER, *_OF_THE_PROCESS, "container"}
+    gone = {*_EITHER, *_OF_THE_PROCESS, "container", "limits"}
     try:
         _, tls, path = split_url(address)
     except InvalidValue:
@@ -99,6 +100,7 @@ def read_daemon(values: Mapping[str, Any], *, folder: Path) -> tuple[Daemon, lis
         "promises": table.texts("promises"),
         "ca_file": _file(table, folder),
         "allow_remote": table.flag("allow_remote"),
+        "limits": _limits(table),
     }
     kind: type[Daemon]
     if either == ["address"]:
@@ -131,6 +133,21 @@ def _container(table: Table, folder: Path) -> Container | None:
     container, complaints = read_container(values, folder=folder)
     table.complaints += complaints
     return container
+
+
+def _limits(table: Table) -> Limits | None:
+    values = table.values.get("limits")
+    if values is None:
+        return None
+    if "address" in table:
+        table.complain("limits", "are for a daemon that is started here, not for an address")
+        return None
+    if not isinstance(values, dict):
+        table.complain("limits", f"expected a table, found {found(values)}")
+        return None
+    limits, complaints = read_limits(values)
+    table.complaints += complaints
+    return limits
 
 
 def _in_a_container(table: Table) -> dict[str, Any]:

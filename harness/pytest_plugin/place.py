@@ -34,6 +34,7 @@ from harness.run.store import RunDirectory, load_history, run_name
 
 __all__ = ["Place", "Wish"]
 
+_LOOK_S: Final = 5.0
 _SHARED: Final = (
     "other tests use its daemon too; mark the test"
     ' @pytest.mark.harness_isolation("daemon") to have one of its own'
@@ -102,6 +103,7 @@ class Place:
         self._shared: Shared | None = None
         self._since = (0, 0)
         self._open: TestEnvironment | None = None
+        self._limits_hit: list[str] = []
         self._secrets = [] if wish.daemon.token is None else [wish.daemon.token]
         self._run = RunDirectory.create(house.runs, run_name(wish.test), series=house.series)
         self._history = self._run.history(secrets=self._secrets)
@@ -233,6 +235,16 @@ class Place:
         """What ended by itself while the test needed it: which, and how."""
         return [] if self._open is None else ended(self._open)
 
+    def limits_hit(self) -> list[str]:
+        """The limits that the daemon hit so far, each in words."""
+        if self._open is None:
+            return self._limits_hit
+        with suppress(HarnessError, TimeoutError):
+            self._limits_hit = self.house.portal.run(
+                self._open.stack.site.limits_hit(), within_s=_LOOK_S
+            )
+        return self._limits_hit
+
     def close(self) -> None:
         """
         Heal, put everything away, and see what the test left behind.
@@ -268,6 +280,7 @@ class Place:
             logs = self.logs()
             await put_away(
                 None,
+                self._see_limits(environment),
                 self._left.look(environment, self._tasks, own=self._shared is None),
                 self._put_back(environment),
                 self._see_daemon(environment),
@@ -278,6 +291,9 @@ class Place:
             raise
         finally:
             await put_away(trouble, self._write_results(trouble), self._end_record())
+
+    async def _see_limits(self, environment: TestEnvironment) -> None:
+        self._limits_hit = await environment.stack.site.limits_hit()
 
     async def _put_back(self, environment: TestEnvironment) -> None:
         try:
@@ -309,6 +325,7 @@ class Place:
             "failed": self.failed,
             "left_behind": [f"{what}: {how}" for what, how in (*left.gone, *left.found)],
             "trouble": None if trouble is None else str(trouble),
+            "limits_hit": self._limits_hit,
         }
         self._write("results.json", {**self._described(), **results})
 

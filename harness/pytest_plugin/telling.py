@@ -108,6 +108,8 @@ def _text(error: BaseException) -> str:
 
 def _state(place: Place, error: BaseException) -> Iterator[Row]:
     yield from place.ended()
+    for line in place.limits_hit():
+        yield "limit", line
     if _was_up(place):
         try:
             yield from _faults(place, place.history(), error)

@@ -27,6 +27,9 @@ TOXICS = [fault for fault in FAULTS.values() if issubclass(fault, Toxic)]
 # What has no default, with a value that will do.
 REQUIRED: dict[str, dict[str, Any]] = {
     "bandwidth": {"rate_kb_per_s": 1},
+    "cpu_limit": {"cpus": 0.5},
+    "descriptor_limit": {"descriptors": 64},
+    "memory_limit": {"limit_bytes": 1 << 20},
     "latency": {"latency_ms": 1},
     "limit_data": {"limit_bytes": 1},
 }
@@ -118,10 +121,15 @@ def test_only_faults_on_the_process_and_resets_need_more_than_a_proxy():
     """
     assert {name: set(fault.needs) for name, fault in FAULTS.items() if fault.needs} == {
         "armed_reset": {"rst"},
+        "cpu_limit": {"cpu_limit"},
+        "descriptor_limit": {"descriptor_limit"},
+        "disconnect": {"network"},
         "kill": {"process"},
+        "memory_limit": {"memory_limit"},
         "pause": {"process"},
         "reset_peer": {"rst"},
         "restart": {"process"},
+        "stop": {"process"},
     }
 
 

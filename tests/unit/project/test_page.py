@@ -40,7 +40,9 @@ def test_each_example_of_the_page_is_a_daemon(
 
     daemon = choose_daemon(None, folder=folder)
 
-    assert daemon.type == ("running" if "address" in block else "command")
+    kinds = {"address =": "running", "container]": "container"}
+    expected = next((kind for word, kind in kinds.items() if word in block), "command")
+    assert daemon.type == expected
 
 
 def test_the_page_lists_every_key_and_no_other(tmp_path: Path):

@@ -1,0 +1,96 @@
+"""What a daemon may use: the values, the table, and what is seen to be hit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.daemons.base import Limits
+from harness.environment.limits import used_up, words_of
+from harness.errors import InvalidValue
+from harness.project.limits import read_limits
+
+
+def test_all_that_is_wrong_is_said_at_once():
+    """Each with its name and what it must be."""
+    with pytest.raises(InvalidValue) as caught:
+        Limits(memory_bytes=0, cpus="2", processes=1.5, descriptors=-1)  # type: ignore[arg-type]
+
+    assert [name for name, _ in caught.value.details] == [
+        "memory_bytes",
+        "cpus",
+        "processes",
+        "descriptors",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [(1000, 1000), ("1000", 1000), ("512 MiB", 512 << 20), ("2GiB", 2 << 30), ("none", None)],
+)
+def test_memory_is_a_number_or_a_size(text: object, size: int | None):
+    """With a unit, or bytes; "none" lifts the limit, and the others keep their defaults."""
+    limits, complaints = read_limits({"memory": text})
+
+    assert complaints == []
+    assert limits == Limits(memory_bytes=size)
+
+
+@pytest.mark.parametrize(
+    ("table", "where", "words"),
+    [
+        ({"memory": "2 GB"}, "daemon.limits.memory", 'expected a number, "512 MiB" or "none"'),
+        ({"cpus": True}, "daemon.limits.cpus", "found true or false"),
+        ({"cpus": 0}, "daemon.limits.cpus", "0 is not allowed"),
+        ({"memory": 0.5}, "daemon.limits.memory", "0.5 is not allowed"),
+        ({"descriptor": 9}, "daemon.limits.descriptor", 'did you mean "descriptors"?'),
+    ],
+)
+def test_what_is_wrong_in_the_table_is_told_with_its_key(
+    table: dict[str, Any], where: str, words: str
+):
+    """And there are no limits then."""
+    limits, [(key, text)] = read_limits(table)
+
+    assert limits is None
+    assert key == where
+    assert words in text
+
+
+def test_what_an_engine_tells_is_read():
+    """Processes against the limit, refused memory, CPU time that was held back."""
+    use = {
+        "pids_stats": {"current": 20},
+        "memory_stats": {"failcnt": 3},
+        "cpu_stats": {"throttling_data": {"throttled_periods": 2, "periods": 9}},
+    }
+
+    assert used_up(use, Limits(processes=20)) == [
+        "processes: 20 of 20",
+        "memory: refused 3 times",
+        "cpus: held back in 2 of 9 periods",
+    ]
+    assert used_up({}, Limits()) == []
+    assert used_up({"pids_stats": {"current": 19}}, Limits(processes=20)) == []
+
+
+@pytest.mark.parametrize(
+    ("log", "limit"),
+    [
+        ("OSError: [Errno 24] Too many open files", "descriptors"),
+        ("Error: EMFILE, open 'x'", "descriptors"),
+        ("MemoryError", "memory"),
+        ("RuntimeError: can't start new thread", "processes"),
+    ],
+)
+def test_a_daemons_own_words_are_understood(log: str, limit: str):
+    """Whatever language it is written in."""
+    [line] = words_of(f"begun\n{log}\nended")
+
+    assert line.startswith(f"{limit}: its log says ")
+
+
+def test_a_daemon_that_is_well_says_nothing_of_it():
+    """Words like those that mean no limit."""
+    assert words_of("memory: 20 MB, EMFILES, nothing open") == []

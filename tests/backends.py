@@ -22,18 +22,12 @@ from harness.environment.backends import DOCKER, LOCAL, TOXIPROXY, Choice, engin
 from harness.errors import EnvironmentFailed
 from tests.integration import inner
 
-__all__ = ["CHOICES", "options"]
+__all__ = ["CHOICES", "in_containers"]
 
 _REQUIRED: Final = "HARNESS_TEST_CONTAINERS"
 
 CHOICES = {LOCAL: Choice(), DOCKER: Choice(backend=DOCKER, proxy=TOXIPROXY)}
 """On each backend what it is for: containers stand behind the real Toxiproxy."""
-
-
-def options(backend: str) -> list[str]:
-    """The same for a pytest of its own."""
-    choice = CHOICES[backend]
-    return ["--harness-backend", choice.backend, "--harness-proxy", choice.proxy]
 
 
 @cache
@@ -58,12 +52,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def backend(request: pytest.FixtureRequest) -> str:
     """Each backend in turn."""
     name: str = request.param
-    required = os.environ.get(_REQUIRED) == "required"
-    if name == DOCKER and (why := lacking()):
-        if required or request.config.getoption("--backend") == DOCKER:
-            pytest.fail(f"containers are asked for: {why}", pytrace=False)
-        pytest.skip(f"no containers: {why.splitlines()[0]}")
+    if name == DOCKER:
+        _require(request, lacking())
     return name
+
+
+def _require(request: pytest.FixtureRequest, why: str) -> None:
+    if not why:
+        return
+    required = os.environ.get(_REQUIRED) == "required"
+    if required or request.config.getoption("--backend") == DOCKER:
+        pytest.fail(f"containers are asked for: {why}", pytrace=False)
+    pytest.skip(f"no containers: {why.splitlines()[0]}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -88,3 +88,12 @@ def on_backend(backend: str) -> Iterator[str]:
         on = {"HARNESS_BACKEND": choice.backend, "HARNESS_PROXY": choice.proxy}
         patch.setattr(inner, "ON", on)
         yield backend
+
+
+@pytest.fixture(scope="session")
+def containers(request: pytest.FixtureRequest) -> None:
+    """For tests that are about containers and nothing else."""
+    _require(request, lacking())
+
+
+in_containers = pytest.mark.usefixtures("containers")

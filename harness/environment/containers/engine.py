@@ -186,12 +186,14 @@ class Engine:
         """What there is of a run, each as a kind and a name."""
         kinds = {"container": self._containers, "network": self._networks, "volume": self._volumes}
         with told(f"what is left of run {run_id} cannot be listed"):
-            return [
+            found = [
                 f"{kind} {_name_of(thing)}"
                 for kind, listed in kinds.items()
                 for label in _labels_of_run(run_id)
                 for thing in listed(label)
             ]
+        # Of a Compose project things carry both labels.
+        return list(dict.fromkeys(found))
 
     def owned(self, owner: str) -> list[tuple[str, str]]:
         """What there is that a process made: of which run, and its kind and name."""
@@ -224,7 +226,7 @@ class Engine:
                 found += [f"container {_name_of(thing)}" for thing in containers]
                 found += [f"network {_name_of(thing)}" for thing in networks]
                 found += [f"volume {_name_of(thing)}" for thing in volumes]
-        return found
+        return list(dict.fromkeys(found))
 
     def runs(self, *, dead: bool) -> list[str]:
         """The runs that something is there of; `dead`: only those whose maker is certainly gone."""

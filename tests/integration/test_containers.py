@@ -1,0 +1,358 @@
+"""Daemons in containers behind the real Toxiproxy: who is who, faults, strangers' images."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toxiproxy import Toxiproxy
+from toxiproxy.api import APIConsumer
+
+from harness.daemons.base import Container, Limits
+from harness.daemons.container import Containerized
+from harness.daemons.reference import IMAGE, Reference
+from harness.dialects.plain import Plain
+from harness.environment.backends import DOCKER, TOXIPROXY, Choice, OwnEnvironment, engine
+from harness.environment.container_proxy import VERSION
+from harness.environment.paths import PATHS, NetworkPath
+from harness.errors import CallUnknown, ConnectFailed, InvalidValue, ProxyError
+from harness.faults.armed_reset import ArmedReset
+from harness.faults.cpu_limit import CpuLimit
+from harness.faults.descriptor_limit import DescriptorLimit
+from harness.faults.disconnect import Disconnect
+from harness.faults.latency import Latency
+from harness.faults.limit_data import LimitData
+from harness.faults.memory_limit import MemoryLimit
+from harness.faults.reset_peer import ResetPeer
+from harness.faults.stop import Stop
+from tests.backends import in_containers
+from tests.integration.stacks import Place, remains
+
+pytestmark = in_containers
+
+BEHIND_TOXIPROXY = Choice(backend=DOCKER, proxy=TOXIPROXY)
+
+ECHO = """
+import asyncio
+from websockets.asyncio.server import serve
+
+async def echo(connection):
+    async for message in connection:
+        await connection.send(message)
+
+async def main():
+    async with serve(echo, "0.0.0.0", 9000):
+        print("echo is up", flush=True)
+        await asyncio.Future()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Place]:
+    """The reference daemon in a container, behind the real Toxiproxy."""
+    async with Place(tmp_path, choice=BEHIND_TOXIPROXY) as made:
+        yield made
+    assert remains(made.stack) == []
+
+
+@pytest.fixture
+def by_toxiproxy_python(here: Place) -> Iterator[Any]:
+    """The proxy before the daemon, as toxiproxy-python sees it."""
+    before = APIConsumer.host, APIConsumer.port
+    host, port = here.control.url.removeprefix("http://").split(":")
+    toxiproxy = Toxiproxy()
+    toxiproxy.update_api_consumer(host, int(port))
+    yield toxiproxy.get_proxy(here.name)
+    APIConsumer.host, APIConsumer.port = before
+
+
+async def test_the_peer_is_toxiproxy_and_the_effect_was_written_inside(here: Place) -> None:
+    """Nobody of ours answers there; the effect is in a file that the container has."""
+    async with here.client() as client:
+        await client.call("counter", {"name": "n"}, key="mine")
+
+    assert await here.control.version() == VERSION
+    with pytest.raises(ProxyError) as refused:
+        await here.control.about()
+    assert refused.value.status == 404
+    box = here.stack.site.program.box
+    code, text = await asyncio.to_thread(box.execute, ["cat", "/harness/effects.jsonl"])
+    assert code == 0
+    assert [json.loads(line)["key"] for line in text.splitlines()] == ["mine"]
+    assert [effect.pid for effect in here.effects()] == [1]
+
+
+async def test_toxiproxy_python_makes_replies_late(here: Place, by_toxiproxy_python: Any) -> None:
+    """An independent client puts the toxic on; the client at the other end waits."""
+    await asyncio.to_thread(
+        by_toxiproxy_python.add_toxic, type="latency", attributes={"latency": 200}
+    )
+    async with here.client() as client:
+        assert (await client.call("echo", {"text": "hi"})).elapsed_ms >= 200
+
+
+async def test_toxiproxy_python_opens_a_black_hole(here: Place, by_toxiproxy_python: Any) -> None:
+    """The call was executed, and its reply is nowhere."""
+    async with here.client() as client:
+        await asyncio.to_thread(
+            by_toxiproxy_python.add_toxic, type="timeout", attributes={"timeout": 0}
+        )
+        with pytest.raises(CallUnknown) as caught:
+            await client.call("counter", {"name": "n"}, key="lost", timeout_s=0.3)
+
+    assert caught.value.kind == "time_limit"
+    assert [effect.key for effect in here.effects()] == ["lost"]
+
+
+async def test_toxiproxy_python_resets(here: Place, by_toxiproxy_python: Any) -> None:
+    """A connection that opens afterwards is reset, and the client sees that it is."""
+    await asyncio.to_thread(
+        by_toxiproxy_python.add_toxic, type="reset_peer", attributes={"timeout": 0}
+    )
+    with pytest.raises(ConnectFailed) as caught:
+        async with here.client():
+            pass
+
+    assert caught.value.kind == "reset"
+
+
+async def test_a_live_connection_ends_with_fin_unless_it_was_armed(here: Place) -> None:
+    """Toxiproxy's own way: "resets live connections" is no ability of it."""
+    await here.stack.probe()
+    assert here.abilities["rst"] is None
+    assert "arrived as FIN" in str(here.abilities["live_rst"])
+    async with here.client() as client, here.inject(ResetPeer(stream="downstream")):
+        with pytest.raises(CallUnknown):
+            await client.call("echo", {"text": "x"})
+
+    assert client.ending.kind == "eof"
+
+
+@pytest.mark.parametrize("fault", [ResetPeer(stream="downstream"), LimitData(limit_bytes=1)])
+async def test_what_was_armed_is_reset(here: Place, fault: Any) -> None:
+    """By either toxic that closes; both ends see it."""
+    async with here.inject(ArmedReset()), here.client() as client, here.inject(fault):
+        with pytest.raises(CallUnknown):
+            await client.call("echo", {"text": "x"})
+
+    assert client.ending.kind == "reset"
+    async with here.client(direct=True) as observer:
+        assert (await observer.health())["counters"]["closed_by_reset"] == 1
+
+
+async def test_cut_off_its_network_the_daemon_is_silent_and_the_connection_lives(
+    here: Place,
+) -> None:
+    """It comes back with its old address; the same TCP connection goes on."""
+    address = here.stack.site.address
+    async with here.client() as client:
+        async with here.inject(Disconnect()):
+            with pytest.raises(CallUnknown) as caught:
+                await client.call("echo", {"text": "x"}, key="cut", timeout_s=0.3)
+            assert here.effects() == []
+        assert (await client.call("echo", {"text": "y"}, timeout_s=10)).text == "y"
+
+    assert caught.value.kind == "time_limit"
+    assert here.stack.site.address == address
+
+
+async def test_stopped_in_order_it_says_goodbye(here: Place) -> None:
+    """Close frame 1001, exit code 0, and it is back when the fault is lifted."""
+    async with here.client() as client:
+        async with here.inject(Stop()):
+            assert here.stack.site.program.state == "exited with 0"
+            with pytest.raises(Exception, match="connection"):
+                await client.call("echo", {"text": "x"})
+        assert (client.ending.kind, client.ending.code) == ("closed", 1001)
+
+    async with here.client() as again:
+        assert (await again.call("echo", {"text": "back"})).text == "back"
+
+
+async def crowd(here: Place, clients: AsyncExitStack) -> None:
+    """More than it has descriptors for."""
+    for _ in range(16):
+        await clients.enter_async_context(here.client())
+
+
+async def test_without_descriptors_nobody_gets_in(here: Place) -> None:
+    """The limit that was hit is named; afterwards there are enough again."""
+    async with here.inject(DescriptorLimit(descriptors=16)), AsyncExitStack() as clients:
+        with pytest.raises((ConnectFailed, TimeoutError)):
+            await asyncio.wait_for(crowd(here, clients), 1)
+        hit = await here.stack.site.limits_hit()
+
+    assert [line for line in hit if line.startswith("descriptors")]
+    async with here.client() as client:
+        assert (await client.call("echo", {"text": "hi"})).text == "hi"
+
+
+async def test_a_cpu_limit_holds_it_back(here: Place) -> None:
+    """The engine's own figures say so."""
+    async with here.inject(CpuLimit(cpus=0.02)), here.client() as client:
+        for _ in range(100):
+            await client.call("echo", {"text": "hi"}, timeout_s=20)
+        hit = await here.stack.site.limits_hit()
+
+    assert [line for line in hit if line.startswith("cpus: held back")]
+
+
+async def test_a_memory_limit_is_put_on_and_taken_off(here: Place) -> None:
+    """What the engine says of it."""
+    box = here.stack.site.program.box
+
+    async def most() -> int:
+        use = await asyncio.to_thread(box.use)
+        return int(use["memory_stats"]["limit"])
+
+    usual = await most()
+    async with here.inject(MemoryLimit(limit_bytes=128 << 20)):
+        assert await most() == 128 << 20
+    assert await most() == usual == Limits().memory_bytes
+
+
+async def test_one_killed_for_want_of_memory_is_named(tmp_path: Path) -> None:
+    """By the engine's flag, in the record and in the verdict."""
+    hungry = ECHO.replace("await connection.send(message)", "bytearray(1 << 30)")
+    daemon = Containerized(
+        container=Container(image=IMAGE, port=9000, command=("python3", "-c", hungry)),
+        dialect=Plain(),
+        limits=Limits(memory_bytes=96 << 20),
+    )
+    place = Place(tmp_path, daemon, BEHIND_TOXIPROXY)
+    async with place:
+        async with place.client() as client:
+            with pytest.raises(CallUnknown):
+                await client.call("hi", timeout_s=10)
+        async with asyncio.timeout(5):
+            # The client saw it a moment before the engine did.
+            while (trouble := place.stack.site.trouble) is None:
+                await asyncio.sleep(0.01)
+        hit = await place.stack.site.limits_hit()
+
+    assert hit == ["memory: the kernel killed it for want of memory (OOM)"]
+    assert trouble == "killed for want of memory (OOM)"
+    ended = [op for op in place.history().ops if (op.process, op.f) == ("daemon", "ended")]
+    assert ended[0].value["oom_killed"] is True
+    assert ended[0].value["exit_code"] == 137
+
+
+async def test_the_engine_is_heard_by_its_own_clock(here: Place) -> None:
+    """Each event has the interval, on our clock, in which it was received."""
+    async with here.inject(Stop()):
+        pass
+
+    async with asyncio.timeout(5):
+        while not [op for op in here.history().ops if op.process == "engine" and op.f == "die"]:
+            await asyncio.sleep(0.01)
+    daemon = here.stack.site.program.order.name
+    heard = [op for op in here.history().ops if op.process == "engine"]
+    heard = [op for op in heard if op.value["container"] == daemon]
+    assert [op.f for op in heard][:2] == ["create", "start"]
+    assert {op.clock for op in heard} == {"wall:container-engine"}
+    for op in heard:
+        first, last = op.value["received_ns"]
+        assert first <= last
+    [died] = [op for op in heard if op.f == "die"]
+    assert died.value["exit_code"] == 0
+
+
+@pytest.mark.parametrize("proxy", ["embedded", TOXIPROXY])
+@pytest.mark.parametrize("path", PATHS)
+async def test_each_way_to_a_daemon_leads_there(path: NetworkPath, proxy: str) -> None:
+    """With each proxy, over a restart; ports that are published stand on loopback alone."""
+    here = OwnEnvironment(Reference(), backend=DOCKER, proxy=proxy, path=path)
+    async with here:
+        own = here.stack.site.address
+        assert own.is_loopback == (path != "bridge")
+        async with here.client() as client, here.inject(Latency(latency_ms=50)):
+            assert (await client.call("echo", {"text": "hi"})).elapsed_ms >= 50
+        async with here.inject(Stop()):
+            pass
+        assert here.stack.site.address == own
+        async with here.client() as client:
+            assert (await client.call("echo", {"text": "back"})).text == "back"
+        box = here.stack.site.program.box
+        published = await asyncio.to_thread(box.published, 8079)
+        assert published == (None if path == "bridge" else (own.host, own.port))
+    assert remains(here.stack) == []
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A stranger's image, to be built, and a Compose project of it."""
+    (tmp_path / "server.py").write_text(ECHO)
+    lines = [f"FROM {IMAGE}", "COPY server.py /server.py", 'CMD ["python3", "/server.py"]']
+    (tmp_path / "Dockerfile").write_text("\n".join(lines))
+    compose = {
+        "services": {
+            "echo": {"build": ".", "ports": ["9000:9000"]},
+            "beside": {
+                "image": IMAGE,
+                "command": ["sleep", "1000"],
+                "volumes": ["kept:/kept"],
+                "ports": ["9001:9001"],
+            },
+        },
+        "volumes": {"kept": {}},
+    }
+    (tmp_path / "compose.yaml").write_text(json.dumps(compose))
+    return tmp_path
+
+
+async def test_a_dockerfile_is_built(project: Path, tmp_path: Path) -> None:
+    """And what it runs is the daemon."""
+    daemon = Containerized(container=Container(build=project, port=9000), dialect=Plain())
+    run = tmp_path / "run"
+    run.mkdir()
+    async with Place(run, daemon, BEHIND_TOXIPROXY) as here, here.client() as client:
+        assert (await client.call("hi")).text == "hi"
+        assert "echo is up" in here.stack.site.written()
+    assert remains(here.stack) == []
+
+
+async def test_a_compose_project_is_brought_up_and_down(project: Path, tmp_path: Path) -> None:
+    """Twice at once: what it would publish is not, and its volumes go with it."""
+    container = Container(compose=project / "compose.yaml", service="echo", port=9000)
+    daemon = Containerized(container=container, dialect=Plain())
+    async with (
+        OwnEnvironment(daemon, backend=DOCKER) as one,
+        OwnEnvironment(daemon, backend=DOCKER) as other,
+    ):
+        for here in (one, other):
+            async with here.client() as client:
+                assert (await client.call("hi")).text == "hi"
+        found = engine().remains(one.stack.run_id)
+        assert len([name for name in found if name.startswith("container")]) == 2
+        async with one.inject(Stop()):
+            pass
+        async with one.client() as client:
+            assert (await client.call("back")).text == "back"
+    assert remains(one.stack) + remains(other.stack) == []
+
+
+async def test_two_environments_do_not_meet() -> None:
+    """Each has a network, a Toxiproxy and a daemon of its own."""
+    async with (
+        OwnEnvironment(Reference(), backend=DOCKER, proxy=TOXIPROXY) as one,
+        OwnEnvironment(Reference(), backend=DOCKER, proxy=TOXIPROXY) as other,
+    ):
+        async with one.inject(Latency(latency_ms=60_000)), other.client() as client:
+            assert (await client.call("echo", {"text": "hi"})).text == "hi"
+        assert one.stack.site.address != other.stack.site.address
+        assert one.control.url != other.control.url
+
+
+def test_a_daemon_without_a_container_is_refused() -> None:
+    """Where it has none nothing is begun, and the remedy is said."""
+    with pytest.raises(InvalidValue, match="has no container to run in") as caught:
+        OwnEnvironment(Reference(container=None), backend=DOCKER)
+
+    assert "tool.harness.daemon.container" in str(caught.value)

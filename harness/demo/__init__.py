@@ -20,6 +20,7 @@ from harness.demo.telling import Step, close_line, describe, head, opening
 from harness.environment.backends import DOCKER, TOXIPROXY, Choice, engine, stack_of
 from harness.environment.base import Environment
 from harness.environment.reaper import carriers
+from harness.environment.stack import Stack
 from harness.environment.threads import in_thread
 from harness.errors import (
     EXIT_INVALID,
@@ -27,6 +28,7 @@ from harness.errors import (
     EXIT_VALID,
     CallError,
     ConnectFailed,
+    EnvironmentFailed,
 )
 from harness.run.store import RunDirectory
 
@@ -65,6 +67,7 @@ async def demo(
         environment = Environment(stack, owns=True, seed=seed)
         told: list[Step] = []
         async with environment:
+            _refuse_blind(stack)
             described = environment.stack.describe()
             run.write_json("environment.json", described, secrets=secrets)
             async with aclosing(_steps(Story(environment, history))) as steps:
@@ -131,6 +134,16 @@ def _verdict(told: list[Step], left: list[str], limits_hit: list[str]) -> str:
     return told[-1].verdict if told else "unknown"
 
 
+def _refuse_blind(stack: Stack) -> None:
+    """Evidence needs somebody who sees the other side of the fault."""
+    if stack.server.witness is None:
+        raise EnvironmentFailed(
+            "behind a Toxiproxy on the daemon's own network stands no relay of ours, so its"
+            " faults are seen from one side only",
+            [("next", "take our own proxy: --proxy embedded")],
+        )
+
+
 async def _left(run_id: str, choice: Choice) -> list[str]:
     """What is still there of the run, each as a kind and a name."""
     left = [f"process {pid}" for pid in carriers(run_id)]
@@ -146,4 +159,6 @@ def _again(seed: int, choice: Choice) -> str:
         words.append(f"--backend {choice.backend}")
     if choice.proxy != _USUAL.proxy:
         words.append(f"--proxy {choice.proxy}")
+    if choice.path is not None:
+        words.append(f"--path {choice.path}")
     return " ".join(words)

@@ -18,7 +18,7 @@ from harness.environment.dialling import session_with
 from harness.environment.household import Household
 from harness.environment.making import make_proxy, remove_proxy, taken
 from harness.environment.processes import Started
-from harness.environment.stack import ANY_PORT
+from harness.environment.stack import ANY_PORT, LOOPBACK
 from harness.errors import EnvironmentFailed, InvalidValue, ProxyError
 from harness.proxy.control import Control, ProxyState
 
@@ -55,6 +55,11 @@ class AttachedDaemon:
         """The daemon's own address."""
         assert self.daemon.address is not None
         return self.daemon.address
+
+    @property
+    def inner_address(self) -> Address:
+        """The same: it has no network of its own."""
+        return self.address
 
     @property
     def abilities(self) -> Mapping[str, str | None]:
@@ -157,6 +162,8 @@ class AttachedProxy:
     """
 
     own: Final = False
+    inside: Final = False
+    host_of_harness: Final = LOOPBACK
     trouble: Final = None
 
     def __init__(self, url: str, household: Household, *, allow_remote: bool = False) -> None:

@@ -136,8 +136,10 @@ class Environment:
             self._effects_from = effects.stat().st_size
         # So do the events of earlier proxies of this server.
         self._seen = await self._newest_event()
-        state = await self.stack.server.make(
-            self.name, upstream=self.stack.site.address, listen=self._wanted, seed=self._seed
+        site, server = self.stack.site, self.stack.server
+        upstream = site.inner_address if server.inside else site.address
+        state = await server.make(
+            self.name, upstream=upstream, listen=self._wanted, seed=self._seed
         )
         self._listen = Address.parse(state.listen)
         self._open = True

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
+import msgspec
+
 from harness.address import Address
 from harness.environment.boxed import Boxed
 from harness.environment.containers import Engine, Order
@@ -14,7 +16,7 @@ from harness.environment.making import make_proxy, remove_proxy
 from harness.environment.networks import Network
 from harness.environment.processes import note_program, reserve_port
 from harness.environment.readiness import answers
-from harness.environment.stack import ANY_PORT
+from harness.environment.stack import ANY_PORT, LOOPBACK
 from harness.environment.threads import in_thread
 from harness.errors import EnvironmentFailed, ProxyError
 from harness.history import Recorder, Silent
@@ -29,6 +31,10 @@ IMAGE: Final = f"ws-harness-toxiproxy:{VERSION}"
 
 _START_TIMEOUT_S: Final = 10.0
 _API_PORT: Final = 8474
+# Few: each costs the engine a process or two, and the container's start some time.
+_PORTS: Final = range(8666, 8674)
+# Its default tells of each step inside.
+_LOG: Final = {"LOG_LEVEL": "debug"}
 _SILENT: Final = "the real Toxiproxy tells nothing of its connections"
 _UNSEEDED: Final = "the real Toxiproxy cannot be seeded"
 
@@ -37,6 +43,9 @@ class ContainerProxy:
     """
     Toxiproxy on the host's network: its listeners are on loopback, on ports that the system
     chose, and it reaches daemons of this machine and containers alike.
+
+    Where this machine is not where the engine's networks are, it stands on the daemon's
+    network instead, with a few ports published on loopback.
 
     Args:
         connect: Finds the engine.
@@ -68,6 +77,10 @@ class ContainerProxy:
         self._recorder: Recorder = Silent() if recorder is None else recorder
         self._box: Boxed | None = None
         self._reservation: Reservation | None = None
+        self._own_address = ""
+        # What is published where it stands inside: a port in there, and the one kept here.
+        self._ports: dict[int, Reservation] = {}
+        self._used: dict[str, int] = {}
         self._version = ""
 
     @property
@@ -75,6 +88,20 @@ class ContainerProxy:
         """Its container."""
         assert self._box is not None
         return self._box
+
+    @property
+    def inside(self) -> bool:
+        """Whether it stands on the daemon's network."""
+        return self._network is not None and self._network.path == "published"
+
+    @property
+    def host_of_harness(self) -> tuple[str, str]:
+        """An address of this machine to listen on, and what it is called in there."""
+        if not self.inside or self._network is None:
+            return LOOPBACK
+        if self._network.is_here:
+            return self._network.gateway, self._network.gateway
+        return "127.0.0.1", "host.docker.internal"
 
     @property
     def control(self) -> Control:
@@ -96,15 +123,45 @@ class ContainerProxy:
         household = self._household
         self._reservation = reserve_port(self._port)
         where = self._reservation.address
+        if self.inside:
+            self._start_inside()
+            return
         order = Order(
-            name=f"harness-{household.run_id}-toxiproxy",
+            name=self._name,
             image=IMAGE,
             run_id=household.run_id,
             command=["-host", where.host, "-port", str(where.port)],
-            # Its default tells of each step inside.
-            variables={"LOG_LEVEL": "debug"},
+            variables=_LOG,
             network="host",
         )
+        self._begin(order)
+
+    def _start_inside(self) -> None:
+        network, where = self._network, self._reservation
+        assert network is not None and where is not None
+        self._own_address = network.take()
+        self._ports = {inside: reserve_port() for inside in _PORTS}
+        published = {inside: kept.address for inside, kept in self._ports.items()}
+        published[_API_PORT] = where.address
+        order = Order(
+            name=self._name,
+            image=IMAGE,
+            run_id=self._household.run_id,
+            # Its own network, and nobody else's.
+            command=["-host", "0.0.0.0", "-port", str(_API_PORT)],
+            variables=_LOG,
+            network=network.name,
+            address=self._own_address,
+            ports={inside: (here.host, here.port) for inside, here in published.items()},
+        )
+        self._begin(order)
+
+    @property
+    def _name(self) -> str:
+        return f"harness-{self._household.run_id}-toxiproxy"
+
+    def _begin(self, order: Order) -> None:
+        household = self._household
         household.reaper.contain(household.run_id)
         log = Log(household.directory / "proxy.log", kept=household.kept)
         engine = self._connect()
@@ -142,14 +199,33 @@ class ContainerProxy:
     async def make(
         self, name: str, *, upstream: Address, listen: Address | None, seed: int | None
     ) -> ProxyState:
-        """Make a proxy; without an address it listens on a loopback port the system chooses."""
-        return await make_proxy(
-            self.control, name, upstream=upstream, listen=listen or ANY_PORT, seed=seed
-        )
+        """
+        Make a proxy; without an address it listens on a loopback port the system chooses.
+
+        Raises:
+            EnvironmentFailed: If it cannot be made, or all that is published is in use.
+        """
+        if not self.inside:
+            return await make_proxy(
+                self.control, name, upstream=upstream, listen=listen or ANY_PORT, seed=seed
+            )
+        free = [port for port in self._ports if port not in self._used.values()]
+        if listen is not None or not free:
+            why = "cannot be told where to listen" if listen else f"has all {len(_PORTS)} in use"
+            raise EnvironmentFailed(f"a Toxiproxy with published ports {why}")
+        inner = Address("0.0.0.0", free[0])
+        self._used[name] = free[0]
+        try:
+            state = await make_proxy(self.control, name, upstream=upstream, listen=inner, seed=seed)
+        except BaseException:
+            del self._used[name]
+            raise
+        return msgspec.structs.replace(state, listen=str(self._ports[free[0]].address))
 
     async def remove(self, name: str) -> None:
         """Remove it; nothing, where it is gone already."""
         await remove_proxy(self.control, name)
+        self._used.pop(name, None)
 
     async def end(self) -> None:
         """End it and give its port back."""
@@ -159,8 +235,11 @@ class ContainerProxy:
                 await in_thread(self._box.remove)
                 note_program(self._recorder, self._box, "ended")
         finally:
-            if self._reservation is not None:
-                self._reservation.close()
+            for kept in (self._reservation, *self._ports.values()):
+                if kept is not None:
+                    kept.close()
+            if self._network is not None and self._own_address:
+                self._network.give_back(self._own_address)
 
     def written(self, *, since: int = 0) -> str:
         """What it wrote to its log from that byte on."""

@@ -27,7 +27,7 @@ from harness.environment.processes import (
     reserve_port,
 )
 from harness.environment.readiness import proxy_ready
-from harness.environment.stack import ANY_PORT, Stack
+from harness.environment.stack import ANY_PORT, LOOPBACK, Stack
 from harness.history import Recorder, Silent
 from harness.proxy.control import Control, ProxyState
 from harness.proxy.ports import Reservation
@@ -59,6 +59,8 @@ class LocalProxy:
 
     backend: Final = "embedded"
     own: Final = True
+    inside: Final = False
+    host_of_harness: Final = LOOPBACK
     abilities: ClassVar[Mapping[str, str | None]] = {"events": None, "seed": None}
 
     def __init__(

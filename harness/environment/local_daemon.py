@@ -76,6 +76,11 @@ class LocalDaemon:
         return self._reservation.address
 
     @property
+    def inner_address(self) -> Address:
+        """The same: it has no network of its own."""
+        return self.address
+
+    @property
     def effects_file(self) -> Path:
         """Where the daemon's effects go."""
         return (self._household.directory / "effects.jsonl").resolve()

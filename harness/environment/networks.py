@@ -40,6 +40,7 @@ class Network:
     Attributes:
         name: Its name.
         path: How its containers are reached; what was probed, once it is open.
+        is_here: Whether this process is where the engine's networks are.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Network:
         self._engine: Engine | None = None
         self.name = f"harness-{household.run_id}"
         self.path: NetworkPath = path or "published"
+        self.is_here = False
         self._given = path
         self._household = household
         self._subnet: ipaddress.IPv4Network | None = None
@@ -103,8 +105,9 @@ class Network:
             if made:
                 self._subnet = subnet
                 self._taken = {subnet[0], subnet[1], subnet[-1]}
+                self.is_here = _is_ours(self.gateway)
                 if self._given is None:
-                    self.path = "bridge" if _is_ours(self.gateway) else "published"
+                    self.path = "bridge" if self.is_here else "published"
                 return
         raise EnvironmentFailed(
             f"no subnet of {pool} is free: {_ATTEMPTS} were tried",

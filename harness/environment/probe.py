@@ -11,7 +11,7 @@ import asyncio
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from harness.address import Address
 from harness.clock import fresh_id
@@ -19,7 +19,7 @@ from harness.environment.clean_up import put_away
 from harness.environment.making import remove_proxy
 from harness.errors import EnvironmentFailed, InvalidValue
 from harness.faults.reset_peer import ResetPeer
-from harness.proxy.control import Control
+from harness.proxy.control import Control, ProxyState
 from harness.proxy.ports import reason, resolved
 
 __all__ = ["ResetPath", "probe_reset"]
@@ -44,8 +44,28 @@ class ResetPath:
     reason: str
 
 
+class Maker(Protocol):
+    """Who makes a proxy and removes it, where that takes more than the server's API."""
+
+    @property
+    def host_of_harness(self) -> tuple[str, str]:
+        """An address of this machine to listen on, and what the server calls it."""
+
+    async def make(
+        self, name: str, *, upstream: Address, listen: Address | None, seed: int | None
+    ) -> ProxyState:
+        """Make it."""
+
+    async def remove(self, name: str) -> None:
+        """Remove it; nothing, where it is gone already."""
+
+
 async def probe_reset(
-    control: Control, *, name: str | None = None, host: str = "127.0.0.1"
+    control: Control,
+    *,
+    name: str | None = None,
+    host: str = "127.0.0.1",
+    maker: Maker | None = None,
 ) -> ResetPath:
     """
     Reset a live connection and a new one through a proxy server, and see what arrives.
@@ -58,6 +78,7 @@ async def probe_reset(
         name: What its proxy is called there meanwhile; None: a name that nobody else has.
         host: An address of this machine that the proxy can connect to: its listener is
             in this process. For a proxy in a container 127.0.0.1 is the container.
+        maker: Who makes the proxy, and knows that address better; None: the API.
 
     Raises:
         EnvironmentFailed: If nothing can listen on `host`.
@@ -65,19 +86,25 @@ async def probe_reset(
     """
     name = name or f"harness-probe-{fresh_id()}"
     control = replace(control, timeout_s=min(control.timeout_s, _WAIT_S))
+    here, called = (host, None) if maker is None else maker.host_of_harness
     with ExitStack() as sockets:
-        listener = await _listener(host, sockets)
-        upstream = Address(*listener.getsockname()[:2])
+        listener = await _listener(here, sockets)
+        address = Address(*listener.getsockname()[:2])
+        upstream = Address(called or address.host, address.port)
         error: BaseException | None = None
         try:
-            state = await control.create(name, upstream=str(upstream))
+            if maker is None:
+                state = await control.create(name, upstream=str(upstream))
+            else:
+                state = await maker.make(name, upstream=upstream, listen=None, seed=None)
             return await _try(control, name, state.listen, listener, sockets)
         except BaseException as failure:
             error = failure
             raise
         finally:
             # Also where making it failed: a server that answered too late has made it.
-            await put_away(error, remove_proxy(control, name))
+            gone = remove_proxy(control, name) if maker is None else maker.remove(name)
+            await put_away(error, gone)
 
 
 async def _try(

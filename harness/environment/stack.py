@@ -25,7 +25,10 @@ from harness.environment.threads import in_thread
 from harness.history import Recorder, Silent
 from harness.proxy.control import Control, ProxyState
 
-__all__ = ["ANY_PORT", "Server", "Site", "Stack"]
+__all__ = ["ANY_PORT", "LOOPBACK", "Server", "Site", "Stack"]
+
+LOOPBACK: Final = ("127.0.0.1", "127.0.0.1")
+"""Where a server of this machine finds who listens here."""
 
 ANY_PORT: Final = Address("127.0.0.1", 0)
 """Loopback, on a port that the system chooses."""
@@ -94,7 +97,11 @@ class Site(Part, Protocol):
 
     @property
     def address(self) -> Address:
-        """The daemon's own address."""
+        """Where this machine reaches the daemon, past any proxy."""
+
+    @property
+    def inner_address(self) -> Address:
+        """Where its own network reaches it; without one, the same."""
 
     @property
     def effects_file(self) -> Path | None:
@@ -143,6 +150,14 @@ class Server(Part, Protocol):
     @property
     def control(self) -> Control:
         """Its API."""
+
+    @property
+    def inside(self) -> bool:
+        """Whether it stands on the daemon's network, and so reaches the daemon's own address."""
+
+    @property
+    def host_of_harness(self) -> tuple[str, str]:
+        """An address of this machine to listen on, and what the server calls it."""
 
     @property
     def witness(self) -> Control | None:
@@ -220,12 +235,7 @@ class Stack:
         self._resets = known or self._resets
         if self._resets is None:
             name = f"harness-probe-{self.run_id}"
-            reaper, url = self.household.reaper, f"{self.control.url}/proxies/{name}"
-            if not self.server.own:
-                reaper.delete(self.run_id, url)
-            self._resets = await probe_reset(self.control, name=name)
-            if not self.server.own:
-                reaper.leave(self.run_id, url)
+            self._resets = await probe_reset(self.control, name=name, maker=self.server)
         return self._resets
 
     async def __aenter__(self) -> Self:

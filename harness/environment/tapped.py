@@ -25,7 +25,8 @@ class Tapped:
     A proxy server with a relay behind each of its proxies.
 
     Args:
-        server: The one whose doings are looked at. It reaches loopback of this machine.
+        server: The one whose doings are looked at. Where it does not reach loopback of this
+            machine, there is no relay behind it.
         tap: The server of the relays. They have no toxics, and tell of each chunk.
     """
 
@@ -51,9 +52,19 @@ class Tapped:
         return self._server.program
 
     @property
+    def inside(self) -> bool:
+        """Whether the server stands on the daemon's network: from there no relay is reached."""
+        return self._server.inside
+
+    @property
+    def host_of_harness(self) -> tuple[str, str]:
+        """As the server has it."""
+        return self._server.host_of_harness
+
+    @property
     def witness(self) -> Control | None:
         """Who tells what went through."""
-        return self._tap.control
+        return None if self.inside else self._tap.control
 
     @property
     def trouble(self) -> str | None:
@@ -78,6 +89,8 @@ class Tapped:
         self, name: str, *, upstream: Address, listen: Address | None, seed: int | None
     ) -> ProxyState:
         """Make a relay, and the proxy before it."""
+        if self.inside:
+            return await self._server.make(name, upstream=upstream, listen=listen, seed=seed)
         behind = await make_proxy(
             self._tap.control, name, upstream=upstream, listen=ANY_PORT, tap=True
         )

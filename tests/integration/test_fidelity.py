@@ -1,0 +1,35 @@
+"""The table "fault by path: what the client sees", played on the engine at hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.daemons.reference import Reference
+from harness.environment.backends import DOCKER, OwnEnvironment
+from tests.backends import in_containers
+from tests.integration.fidelity import COLUMNS, FAULTS, Column, documented, observed
+
+pytestmark = in_containers
+
+SAID = documented()
+
+
+def test_the_page_has_each_fault_on_each_path() -> None:
+    """And no other."""
+    assert set(SAID) == {(fault, column.name) for fault in FAULTS for column in COLUMNS}
+
+
+@pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
+async def test_a_client_sees_what_the_page_says(column: Column) -> None:
+    """Each fault in turn, before one daemon; healed in between."""
+    said = {
+        fault: seen
+        for (fault, path), seen in SAID.items()
+        # On the way past any proxy there is nothing for a toxic to be put on.
+        if path == column.name and seen.live != "–"
+    }
+    here = OwnEnvironment(Reference(), backend=DOCKER, proxy=column.proxy, path=column.path)
+    async with here:
+        seen = {fault: await observed(here, column, FAULTS[fault]) for fault in said}
+
+    assert seen == said

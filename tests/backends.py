@@ -37,7 +37,7 @@ def lacking() -> str:
         missing = images.missing(engine())
     except EnvironmentFailed as error:
         return str(error)
-    return f"images are missing or stale: {', '.join(missing)}; `make images`" if missing else ""
+    return f"images are missing: {', '.join(missing)}; `make images`" if missing else ""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

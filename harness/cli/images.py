@@ -40,13 +40,14 @@ def _images(args: argparse.Namespace) -> int:
     if args.list:
         for each in state(asked):
             found = "missing" if each.id is None else each.id[7:19]
-            print(f"{each.name:34} {found} {'stale ' if each.stale else ''}{each.how}".rstrip())
+            print(f"{each.name:34} {found} {each.how}".rstrip())
         return EXIT_FAILED if missing(asked) else EXIT_VALID
     if args.remove:
         for each in state(asked):
-            if each.id is not None:
-                asked.images.remove(each.name)
-                print(f"{each.name:34} removed")
+            for name in {each.name, each.tag, *asked.images.tags(each.name)}:
+                if asked.images.id(name) is not None:
+                    asked.images.remove(name)
+                    print(f"{name:34} removed")
         return EXIT_VALID
     ensure(asked, pull=not args.no_pull, tell=lambda line: print(line, flush=True))
     return EXIT_VALID

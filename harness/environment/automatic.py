@@ -47,8 +47,12 @@ def backend_for(asked: str, daemon: Daemon, proxy: str) -> Chosen:
 
 
 def _images(daemon: Daemon, proxy: str) -> list[str]:
+    from harness.daemons.reference import IMAGE as OWN
     from harness.environment.container_proxy import IMAGE
+    from harness.environment.images.own import own_image
 
     assert daemon.container is not None
-    own = [] if daemon.container.image is None else [daemon.container.image]
+    image = daemon.container.image
+    # What is built, or a Compose project, says itself what it lacks.
+    own = [] if image is None else [own_image() if image == OWN else image]
     return own + ([IMAGE] if proxy == TOXIPROXY else [])

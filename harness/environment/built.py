@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from harness.daemons.base import Container
+from harness.daemons.reference import IMAGE
 from harness.environment.containers import Engine
+from harness.environment.images.own import own_image
 
 __all__ = ["image_of"]
 
@@ -26,7 +28,7 @@ def image_of(container: Container, engine: Engine) -> str:
     """
     if container.build is None:
         assert container.image is not None
-        return container.image
+        return own_image() if container.image == IMAGE else container.image
     place = container.build.resolve()
     with _LOCK:
         if place not in _BUILT:

@@ -16,13 +16,13 @@ from typing import Any, Final
 from harness.address import Address
 from harness.clock import fresh_id, now
 from harness.daemons.base import Daemon
-from harness.daemons.reference import IMAGE
 from harness.environment.abilities import OF_THE_DAEMON
 from harness.environment.boxed import Boxed
 from harness.environment.built import image_of
 from harness.environment.containers import Order
 from harness.environment.engine_events import EngineEvents
 from harness.environment.household import Household
+from harness.environment.images.own import own_image
 from harness.environment.limits import used_up, words_of
 from harness.environment.logs import Log
 from harness.environment.networks import Network
@@ -271,7 +271,7 @@ class ContainerDaemon:
         """From a second container that sees its processes: its image may have no program for it."""
         order = Order(
             name=f"{self.program.order.name}-limits-{fresh_id()}",
-            image=IMAGE,
+            image=own_image(),
             run_id=self._household.run_id,
             command=["python3", "-c", _LIMIT, str(most or 0)],
             network="none",

@@ -21,9 +21,12 @@ from harness.faults.reset_peer import ResetPeer
 from harness.faults.stop import Stop
 from harness.faults.timeout import Timeout
 
-__all__ = ["COLUMNS", "FAULTS", "Column", "Seen", "documented", "observed"]
+__all__ = ["COLUMNS", "NOTHING", "FAULTS", "Column", "Seen", "documented", "observed"]
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/fidelity.md"
+NOTHING = "\N{EN DASH}"
+"""On the way past any proxy there is nothing for a toxic to be put on."""
+
 CALL_S = 0.6
 OPEN_S = 1.0
 

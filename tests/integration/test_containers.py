@@ -286,7 +286,7 @@ async def test_each_way_to_a_daemon_leads_there(path: NetworkPath, proxy: str) -
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path) -> Iterator[Path]:
     """A stranger's image, to be built, and a Compose project of it."""
     (tmp_path / "server.py").write_text(ECHO)
     lines = [f"FROM {IMAGE}", "COPY server.py /server.py", 'CMD ["python3", "/server.py"]']
@@ -304,7 +304,11 @@ def project(tmp_path: Path) -> Path:
         "volumes": {"kept": {}},
     }
     (tmp_path / "compose.yaml").write_text(json.dumps(compose))
-    return tmp_path
+    before = set(engine().images.tags("ws-harness-built:"))
+    yield tmp_path
+    # A user's are kept, for they are soon built again from there; these are nobody's.
+    for tag in set(engine().images.tags("ws-harness-built:")) - before:
+        engine().images.remove(tag)
 
 
 async def test_a_dockerfile_is_built(project: Path, tmp_path: Path) -> None:

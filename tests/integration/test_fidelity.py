@@ -7,7 +7,7 @@ import pytest
 from harness.daemons.reference import Reference
 from harness.environment.backends import DOCKER, OwnEnvironment
 from tests.backends import in_containers
-from tests.integration.fidelity import COLUMNS, FAULTS, Column, documented, observed
+from tests.integration.fidelity import COLUMNS, FAULTS, NOTHING, Column, Seen, documented, observed
 
 pytestmark = in_containers
 
@@ -25,8 +25,7 @@ async def test_a_client_sees_what_the_page_says(column: Column) -> None:
     said = {
         fault: seen
         for (fault, path), seen in SAID.items()
-        # On the way past any proxy there is nothing for a toxic to be put on.
-        if path == column.name and seen.live != "–"
+        if path == column.name and seen != Seen(NOTHING, "")
     }
     here = OwnEnvironment(Reference(), backend=DOCKER, proxy=column.proxy, path=column.path)
     async with here:

@@ -51,6 +51,13 @@ class Images:
         with told(f"image {name} cannot be tagged {other}"):
             self._client.images.get(name).tag(repository, tag)
 
+    def tags(self, name: str) -> list[str]:
+        """The names that begin so, newest first."""
+        with told(f"images called {name} cannot be listed"):
+            found = self._client.images.list(name=name.partition(":")[0])
+        dated = [(str(image.attrs["Created"]), tag) for image in found for tag in image.tags]
+        return [tag for _, tag in sorted(dated, reverse=True) if tag.startswith(name)]
+
     def remove(self, name: str) -> None:
         """Take a name away, and the image where it has no other; nothing, where it is gone."""
         with told(f"image {name} cannot be removed"), contextlib.suppress(docker.errors.NotFound):

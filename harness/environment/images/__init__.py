@@ -5,6 +5,7 @@ All of it blocks. What is made is made of what Debian, PyPI and the Go module pr
 image registry is needed.
 """
 
+from harness.environment.images.own import own_image
 from harness.environment.images.wanted import ensure, missing, state
 
-__all__ = ["ensure", "missing", "state"]
+__all__ = ["ensure", "missing", "own_image", "state"]

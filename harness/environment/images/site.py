@@ -29,7 +29,7 @@ _DOWNLOAD_S: Final = 300
 
 
 def digest() -> str:
-    """Of all that goes in: an image with another one is stale."""
+    """Of all that goes in."""
     total = hashlib.sha256("\n".join(_pinned()).encode())
     for file in _files():
         total.update(str(file.relative_to(_PACKAGE)).encode() + b"\0" + file.read_bytes())

@@ -14,6 +14,7 @@ from harness.environment.container_proxy import IMAGE as TOXIPROXY
 from harness.environment.images import site
 from harness.environment.images.cache import locked, patiently
 from harness.environment.images.making import make_base, make_toxiproxy
+from harness.environment.images.own import own_image
 from harness.errors import EnvironmentFailed
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ _PYTHON_UPSTREAM: Final = (
     "python:3.11-slim-bookworm"
     "@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b"
 )
-_INPUTS: Final = "ws-harness.inputs"
 _HOW: Final = "ws-harness.how"
+_MOST_KEPT: Final = 6
 _PULL_S: Final = 120
 # In the wheel they lie beside this file, in the source tree where people look for them.
 _HERE: Final = Path(__file__).parent
@@ -49,31 +50,30 @@ class State:
 
     Attributes:
         name: Its name.
+        tag: The name of the very one that is wanted: of ours there may be several.
         id: The engine's id of it; None where it is not there.
         how: How it was had, where it says so.
-        stale: Whether it was made of an older version of this package.
     """
 
     name: str
+    tag: str
     id: str | None
     how: str = ""
-    stale: bool = False
 
 
 def state(engine: Engine) -> list[State]:
     """How it stands with each image that is wanted."""
     found = []
-    for name in (DAEMON, TOXIPROXY):
-        image = engine.images.id(name)
-        labels = {} if image is None else engine.images.labels(name)
-        stale = name == DAEMON and image is not None and labels.get(_INPUTS) != site.digest()
-        found.append(State(name=name, id=image, how=labels.get(_HOW, ""), stale=stale))
+    for name, tag in ((DAEMON, own_image()), (TOXIPROXY, TOXIPROXY)):
+        image = engine.images.id(tag)
+        labels = {} if image is None else engine.images.labels(tag)
+        found.append(State(name=name, tag=tag, id=image, how=labels.get(_HOW, "")))
     return found
 
 
 def missing(engine: Engine) -> list[str]:
-    """The names of those that are not there, or stale."""
-    return [each.name for each in state(engine) if each.id is None or each.stale]
+    """The names of those that are not there."""
+    return [each.tag for each in state(engine) if each.id is None]
 
 
 def ensure(engine: Engine, *, pull: bool, tell: Tell) -> None:
@@ -91,14 +91,13 @@ def ensure(engine: Engine, *, pull: bool, tell: Tell) -> None:
     """
     with locked(tell) as cache:
         for each in state(engine):
-            if each.id is not None and not each.stale:
+            if each.id is not None:
                 tell(f"{each.name:34} present   {each.id[7:19]} {each.how}".rstrip())
                 continue
             started = now()
             make = _toxiproxy if each.name == TOXIPROXY else _daemon
             how = make(engine, cache, pull=pull, tell=tell)
-            why = "it was stale" if each.stale else "it was not here"
-            tell(f"{each.name:34} {how} ({why}), {now() - started:.1f} s")
+            tell(f"{each.name:34} {how}, {now() - started:.1f} s")
 
 
 def _toxiproxy(engine: Engine, cache: Path, *, pull: bool, tell: Tell) -> str:
@@ -124,8 +123,11 @@ def _daemon(engine: Engine, cache: Path, *, pull: bool, tell: Tell) -> str:
         folder = Path(name)
         (folder / "site").mkdir()
         site.lay(folder / "site", machine=engine.machine, cache=cache, tell=tell)
-        labels = {_INPUTS: site.digest(), _HOW: how}
-        _build(engine, folder, DAEMON, "Dockerfile", labels, BASE=base)
+        _build(engine, folder, own_image(), "Dockerfile", {_HOW: how}, BASE=base)
+    # For people, and compose.yaml: the newest.
+    engine.images.tag(own_image(), DAEMON)
+    for old in engine.images.tags(f"{DAEMON}-")[_MOST_KEPT:]:
+        engine.images.remove(old)
     return f"made {how}"
 
 

@@ -9,7 +9,7 @@ import traceback
 from typing import Final, NoReturn, TextIO
 
 from harness import __version__
-from harness.cli import call, clean, demo, images, proxy, show, toxic, up
+from harness.cli import call, clean, demo, doctor, images, proxy, show, toxic, up
 from harness.errors import EXIT_FAILED, EXIT_USAGE, HarnessError, InvalidValue
 from harness.program import Parser, complain
 
@@ -82,6 +82,6 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(
         title="commands", metavar="COMMAND", dest="command_name", required=True
     )
-    for command in (demo, up, proxy, toxic, call, show, images, clean):
+    for command in (demo, up, proxy, toxic, call, show, images, doctor, clean):
         command.add(commands)
     return parser

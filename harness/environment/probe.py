@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from harness.address import Address
-from harness.clock import fresh_id
+from harness.clock import fresh_id, now
 from harness.environment.clean_up import put_away
 from harness.environment.making import remove_proxy
 from harness.errors import EnvironmentFailed, InvalidValue
@@ -25,6 +25,7 @@ from harness.proxy.ports import reason, resolved
 __all__ = ["ResetPath", "probe_reset"]
 
 _WAIT_S: Final = 1.0
+_ROUND_TRIPS: Final = 5
 _RST: Final = "arrived as RST"
 
 
@@ -37,11 +38,14 @@ class ResetPath:
         live: A connection that was open before `reset_peer` came was reset.
         armed: A connection that was opened after it was reset.
         reason: What was seen, in words.
+        round_trip_ms: How long a byte took through the server and back, in milliseconds, the
+            least of several; None where none came back.
     """
 
     live: bool
     armed: bool
     reason: str
+    round_trip_ms: float | None = field(default=None, compare=False)
 
 
 class Maker(Protocol):
@@ -112,7 +116,7 @@ async def _try(
 ) -> ResetPath:
     try:
         live = await _connection(listen, sockets)
-        await _passage(live, listener, sockets)
+        round_trip_ms = await _passage(live, listener, sockets)
     except (OSError, InvalidValue) as error:
         to = Address(*listener.getsockname()[:2])
         why = f"no byte came through {listen} to {to}: {_why(error)}"
@@ -127,6 +131,7 @@ async def _try(
     return ResetPath(
         live=first == _RST,
         armed=second == _RST,
+        round_trip_ms=round_trip_ms,
         reason=f"a reset of a live connection {first}; one armed before it opened {second}",
     )
 
@@ -157,9 +162,9 @@ async def _connection(listen: str, sockets: ExitStack) -> socket.socket:
     return client
 
 
-async def _passage(client: socket.socket, listener: socket.socket, sockets: ExitStack) -> None:
+async def _passage(client: socket.socket, listener: socket.socket, sockets: ExitStack) -> float:
     """
-    Send a byte through.
+    Send bytes through and back; how long that took, in milliseconds.
 
     Where it arrives the proxy's link runs: a toxic that is added now meets a live connection.
     """
@@ -170,6 +175,16 @@ async def _passage(client: socket.socket, listener: socket.socket, sockets: Exit
         sockets.enter_context(accepted)
         if not await loop.sock_recv(accepted, 1):
             raise ConnectionError("the proxy closed it")
+        took = []
+        for _ in range(_ROUND_TRIPS):
+            began = now()
+            await loop.sock_sendall(accepted, b"!")
+            if not await loop.sock_recv(client, 1):
+                raise ConnectionError("the proxy closed it")
+            await loop.sock_sendall(client, b"?")
+            await loop.sock_recv(accepted, 1)
+            took.append(now() - began)
+    return round(min(took) * 1000, 3)
 
 
 async def _ending(client: socket.socket) -> str:

@@ -8,6 +8,7 @@ Each backend brings its own; neither knows of the other.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -221,6 +222,11 @@ class Stack:
         return self.server.control
 
     @property
+    def resets(self) -> ResetPath | None:
+        """What became of resets on the way to a client, once that was probed."""
+        return self._resets
+
+    @property
     def abilities(self) -> dict[str, str | None]:
         """What can be done here: None, or why it cannot. Resets are among them once probed."""
         return {
@@ -283,5 +289,6 @@ class Stack:
             "daemon": dict(self.site.describe()),
             "server": dict(self.server.describe()),
             "abilities": self.abilities,
+            "path": None if self._resets is None else asdict(self._resets),
             "harness": own_use(),
         }

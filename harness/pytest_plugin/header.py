@@ -18,7 +18,7 @@ __all__ = ["asked_for", "header"]
 
 
 def header(config: pytest.Config) -> str:
-    """One line: daemon, backend, proxy, seed, abilities."""
+    """Daemon, backend, proxy, seed, abilities; with containers, what a client meets there."""
     settings, daemon = config.stash[SETTINGS], config.stash[ASKED]
     attached = daemon is not None and daemon.address is not None
     backend, why = ("attached", "") if attached else _backend(config)
@@ -29,11 +29,28 @@ def header(config: pytest.Config) -> str:
     abilities += ["docker", "network"] if backend == "docker" else []
     abilities += ["events", "seed"] if embedded else []
     seed = f"{settings.seed} (drawn)" if settings.fresh_seed else str(settings.seed)
-    return (
+    line = (
         f"harness: daemon {name}{where}, backend {backend}{why}, "
         f"proxy {settings.proxy}, seed {seed}; abilities: {', '.join(abilities) or 'none'}"
         " (others are probed when first asked for)"
     )
+    return f"{line}\n{_path(config, backend)}" if backend == "docker" else line
+
+
+def _path(config: pytest.Config, backend: str) -> str:
+    """What a client meets on the way to a container: tried, for it decides what can be tested."""
+    if config.option.collectonly:
+        return "harness: the path was not looked at"
+    from harness.environment.backends import Choice
+    from harness.environment.path_seen import look_at_path
+    from harness.errors import HarnessError
+
+    settings = config.stash[SETTINGS]
+    try:
+        seen = look_at_path(Choice(backend=backend, proxy=settings.proxy, path=settings.path))
+    except HarnessError as error:
+        return f"harness: the path cannot be looked at: {error.headline}"
+    return f"harness: {seen}"
 
 
 def _backend(config: pytest.Config) -> tuple[str, str]:

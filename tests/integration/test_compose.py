@@ -147,8 +147,8 @@ def test_its_ports_are_on_loopback_only(project: Project):
     assert {port["URL"] for port in published} == {"127.0.0.1"}
 
 
-def test_the_daemon_is_healthy_by_a_hello_of_its_own(project: Project):
-    """A daemon that stops to answer is unhealthy, though its port still accepts."""
+def test_healthy_means_an_answered_call(project: Project):
+    """The health check is a hello and a call, made with a program of the image itself."""
     test = json.loads(project("config", "--format", "json"))["services"]["daemon"]["healthcheck"]
 
     assert project("exec", "daemon", *test["test"][1:]).strip() == "hi"

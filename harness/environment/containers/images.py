@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import docker
 import docker.errors
-import requests.exceptions
+import urllib3.exceptions
 from docker.utils import parse_repository_tag
 
 from harness.clock import now
@@ -89,7 +89,7 @@ class Images:
         """
         what = f"{name.partition('@')[0]} cannot be pulled"
         repository, tag = parse_repository_tag(name)
-        slow = docker.from_env(timeout=min(within_s, _SILENCE_S))
+        slow = _patient(min(within_s, _SILENCE_S))
         try:
             with told(what):
                 events = slow.api.pull(repository, tag=tag or "latest", stream=True, decode=True)
@@ -143,7 +143,7 @@ class Images:
         Raises:
             EnvironmentFailed: If it cannot be built; the end of the log is in it.
         """
-        slow = docker.from_env(timeout=_BUILD_WITHIN_S)
+        slow = _patient(_BUILD_WITHIN_S)
         try:
             with told(f"image {tag} cannot be built from {folder}"):
                 _, log = slow.images.build(
@@ -175,7 +175,7 @@ class Images:
         """
         repository, _, tag = name.rpartition(":")
         what = f"image {name} cannot be made from {archive}"
-        slow = docker.from_env(timeout=_BUILD_WITHIN_S)
+        slow = _patient(_BUILD_WITHIN_S)
         try:
             with told(what):
                 said = slow.api.import_image(
@@ -209,14 +209,27 @@ def _follow_pull(
             if now() - told_at > _TELL_S:
                 told_at = now()
                 progress(_far(layers))
-    except requests.exceptions.ConnectionError as error:
-        # How requests tells of silence in the middle of an answer.
+    except urllib3.exceptions.HTTPError as error:
+        # How silence in the middle of an answer shows.
         raise EnvironmentFailed(
             f"{what}: the engine fell silent", [("found", f"{_far(layers)}; {error}")]
         ) from None
     finally:
         # That ends it in the engine, too.
         hang_up(events)()
+
+
+def _patient(silence_s: float) -> Any:
+    """The engine, for what takes long: silence that lasts so long ends it."""
+    client = docker.from_env(timeout=silence_s)
+    post = client.api.post
+
+    def bounded(*arguments: Any, **options: Any) -> Any:
+        # Where it pulls and imports, docker-py asks for no bound at all.
+        return post(*arguments, **{**options, "timeout": options.get("timeout") or silence_s})
+
+    client.api.post = bounded
+    return client
 
 
 def _far(layers: Mapping[str, tuple[int, int]]) -> str:

@@ -6,58 +6,80 @@
 #   docker/engine.sh status   does one answer, and did we start it?
 #
 # HARNESS_ENGINE_DIR   where its log and its pid are kept (default: $XDG_STATE_HOME/ws-harness)
-# HARNESS_ENGINE_ARGS  more arguments for dockerd, for instance --data-root
+# HARNESS_ENGINE_ARGS  more arguments for dockerd, for instance --data-root DIR
 # DOCKER_HOST          where it is asked, as ever
+#
+# A second engine beside another wants a network namespace of its own (unshare --net): with
+# --bridge=none dockerd removes docker0, whosesoever it is.
+#
+# Exit codes: 0 done, 1 it could not be done (status: none answers), 64 usage.
 set -uo pipefail
 
 state=${HARNESS_ENGINE_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/ws-harness}
-pid_file=$state/dockerd.pid
+mark=$state/dockerd.started
 log=$state/dockerd.log
+attempts=3
+again=0
 
 say() { printf 'engine: %s\n' "$*"; }
 
-answers() { docker info >/dev/null 2>&1; }
+answers() { timeout 10 docker info >/dev/null 2>&1; }
 
-ours() {  # the pid of the engine that we started, where it still runs
-  local pid
-  pid=$(cat "$pid_file" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ] &&
-    echo "$pid"
+born() {  # born PID: when it began, in ticks since which boot; nobody else has both
+  local stat
+  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+  # What follows the name, which may have blanks in it; an ended one that nobody waited for is gone.
+  read -ra stat <<<"${stat##*) }"
+  [ "${stat[0]}" != Z ] && echo "$1 ${stat[19]} $(cat /proc/sys/kernel/random/boot_id)"
 }
 
-patiently() {  # patiently WHAT COMMAND...: three tries, twice as long between them, with jitter
-  local what=$1 try pause
+ours() {  # the pid of the engine that we started, where it still runs
+  local noted pid
+  noted=$(cat "$mark" 2>/dev/null) || return 1
+  pid=${noted%% *}
+  [ -n "$pid" ] && [ "$(born "$pid")" = "$noted" ] && echo "$pid"
+}
+
+patiently() {  # patiently WHAT COMMAND...: a few attempts, twice as long between them, with jitter
+  local what=$1 attempt pause
   shift
-  for try in 1 2 3; do
+  for ((attempt = 1; attempt <= attempts; attempt++)); do
     "$@" && return 0
-    [ "$try" -eq 3 ] && break
-    pause=$((2 ** try + RANDOM % 3))
-    say "$what: try $try of 3 failed, again in $pause s"
+    [ "$attempt" -eq "$attempts" ] && break
+    pause=$((2 ** attempt + RANDOM % 3))
+    again=$((again + 1))
+    say "$what: attempt $attempt of $attempts failed, again in $pause s"
     sleep "$pause"
   done
-  say "$what: failed three times"
+  say "$what: failed $attempts times"
   return 1
 }
 
+fetch() {  # fetch PACKAGE...: from Debian
+  DEBIAN_FRONTEND=noninteractive patiently "installing $*" \
+    apt-get install -qy --no-install-recommends "$@"
+}
+
 install() {
-  [ "$(id -u)" -eq 0 ] || { say "root is needed to install one"; return 1; }
-  command -v apt-get >/dev/null || { say "no apt-get here: install Docker by hand"; return 1; }
-  patiently "package lists" apt-get update -q &&
-    DEBIAN_FRONTEND=noninteractive patiently "packages" \
-      apt-get install -qy --no-install-recommends docker.io iptables debootstrap
+  [ "$(id -u)" -eq 0 ] || { say "root is needed to install one; next: sudo $0 start"; return 1; }
+  command -v apt-get >/dev/null || { say "no apt-get here; next: install Docker by hand"; return 1; }
+  patiently "package lists" apt-get update -q || return 1
+  fetch docker.io iptables debootstrap || return 1
+  # Newer Debian has the command in a package of its own.
+  command -v docker >/dev/null || fetch docker-cli
 }
 
 launch() {
-  mkdir -p "$state"
-  # In a session of its own: what ends this shell does not end it.
+  local pid deadline=$((SECONDS + 60))
+  # In a session of its own: what ends this shell does not end it. Nor does it keep our lock.
   # shellcheck disable=SC2086  # several arguments are meant
-  setsid dockerd --pidfile "$state/own.pid" ${HARNESS_ENGINE_ARGS:-} >"$log" 2>&1 &
-  echo $! >"$pid_file"
-  local left=150
+  setsid dockerd --pidfile "$state/dockerd.pid" ${HARNESS_ENGINE_ARGS:-} >"$log" 2>&1 </dev/null 9>&- &
+  pid=$!
+  born "$pid" >"$mark"
   until answers; do
-    left=$((left - 1))
-    if [ "$left" -eq 0 ] || ! ours >/dev/null; then
+    if ! kill -0 "$pid" 2>/dev/null || [ "$SECONDS" -ge "$deadline" ]; then
       say "dockerd did not come up; the end of $log:"
-      tail -n 15 "$log"
+      tail -n 12 "$log" | sed 's/^/  /'
       halt
       return 1
     fi
@@ -66,29 +88,35 @@ launch() {
 }
 
 halt() {
-  local pid left=150
+  local pid deadline=$((SECONDS + 30))
   if pid=$(ours); then
     kill "$pid"
-    while [ -d "/proc/$pid" ] && [ "$left" -gt 0 ]; do
-      left=$((left - 1))
-      sleep 0.2
-    done
-    [ -d "/proc/$pid" ] && kill -9 "$pid"
+    while ours >/dev/null && [ "$SECONDS" -lt "$deadline" ]; do sleep 0.2; done
+    ours >/dev/null && { say "it does not end: killed"; kill -9 "$pid"; }
   fi
-  rm -f "$pid_file"
+  rm -f "$mark"
+}
+
+alone() {  # two of us at a time would install, and start, twice
+  mkdir -p "$state" && exec 9>"$state/lock" && flock -w 600 9 && return
+  say "$state: cannot be locked for ten minutes"
+  exit 1
 }
 
 case ${1:-} in
   start)
+    alone
     if answers; then
-      say "one answers already; it is left as it is"
+      say "one answers already: left as it is"
       exit 0
     fi
-    command -v dockerd >/dev/null && command -v iptables >/dev/null || install || exit 1
+    { command -v docker && command -v dockerd && command -v iptables; } >/dev/null ||
+      install || exit 1
     patiently "starting dockerd" launch || exit 1
-    say "started, $(docker version --format '{{.Server.Version}}'), log in $log"
+    say "started $(docker version --format '{{.Server.Version}}'), log in $log; $again retries"
     ;;
   stop)
+    alone
     if ours >/dev/null; then
       halt
       say "stopped"
@@ -101,7 +129,7 @@ case ${1:-} in
     if ours >/dev/null; then say "ours answers"; else say "one answers, not started here"; fi
     ;;
   *)
-    sed -n '2,11s/^# \{0,1\}//p' "$0"
+    sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
     exit 64
     ;;
 esac

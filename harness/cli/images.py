@@ -1,11 +1,11 @@
-"""`harness images`: what containers are made from."""
+"""`harness images`: the images that containers of ours are made of."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
-from harness.errors import EXIT_FAILED, EXIT_VALID
+from harness.errors import EXIT_FAILED, EXIT_VALID, InvalidValue
 
 if TYPE_CHECKING:
     from harness.cli.arguments import Commands
@@ -17,37 +17,52 @@ def add(commands: Commands) -> None:
     """Add the command."""
     images = commands.add_parser(
         "images",
-        help="have the container images: present, pulled, or made without a registry",
+        help="bring the images that the backend docker needs: pull them, else make them",
         description=(
-            "For every image that the backend docker needs: it is there already, or it is pulled,\n"
-            "or it is made without an image registry (a base by debootstrap, Toxiproxy from its\n"
-            "source). A line says which, and why."
+            "Bring the images that the backend docker needs: the reference daemon's, and the real\n"
+            "Toxiproxy's. One that is here is kept, unless what it is made of has changed; else\n"
+            "it is pulled; else it is made, without any registry: then our own stands on Debian\n"
+            "(debootstrap, as root), and Toxiproxy is built from its source (Go)."
         ),
-        epilog="exit codes: 0 all are there, 3 one cannot be had",
+        epilog="exit codes: 0 all are here, 3 not all, 64 usage",
     )
     what = images.add_mutually_exclusive_group()
-    what.add_argument("--list", action="store_true", help="only say what is there")
-    what.add_argument("--remove", action="store_true", help="remove ours")
-    images.add_argument("--no-pull", action="store_true", help="ask no registry")
+    what.add_argument("--no-pull", action="store_true", help="ask no registry: make them")
+    what.add_argument(
+        "--list", action="store_true", help="say what is here: id, size, how it was made"
+    )
+    what.add_argument(
+        "--remove", action="store_true", help="remove them; what was fetched stays in the cache"
+    )
     images.set_defaults(command=_images)
 
 
 def _images(args: argparse.Namespace) -> int:
-    from harness.environment.backends import engine
-    from harness.environment.images import ensure, missing, state
+    try:
+        from harness.environment.containers import Engine
+    except ImportError as error:
+        raise InvalidValue(
+            f"images need a package that is not installed: {error.name}",
+            [("next", "pip install 'ws-harness[docker]'")],
+        ) from None
+    from harness.environment.images import ensure, listed, remove
 
-    asked = engine()
-    if args.list:
-        for each in state(asked):
-            found = "missing" if each.id is None else each.id[7:19]
-            print(f"{each.name:34} {found} {each.how}".rstrip())
-        return EXIT_FAILED if missing(asked) else EXIT_VALID
-    if args.remove:
-        for each in state(asked):
-            for name in {each.name, each.tag, *asked.images.tags(each.name)}:
-                if asked.images.id(name) is not None:
-                    asked.images.remove(name)
-                    print(f"{name:34} removed")
-        return EXIT_VALID
-    ensure(asked, pull=not args.no_pull, tell=lambda line: print(line, flush=True))
+    engine = Engine()
+    try:
+        if args.list:
+            states = listed(engine)
+            for state in states:
+                print(state)
+            return EXIT_VALID if all(state.usable for state in states) else EXIT_FAILED
+        if args.remove:
+            for name in remove(engine) or ["nothing of ours was here"]:
+                print(f"removed  {name}" if ":" in name else name)
+            return EXIT_VALID
+        ensure(engine, pull=not args.no_pull, tell=_tell)
+    finally:
+        engine.close()
     return EXIT_VALID
+
+
+def _tell(line: str) -> None:
+    print(line, flush=True)

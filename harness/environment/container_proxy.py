@@ -11,6 +11,8 @@ from harness.address import Address
 from harness.environment.boxed import Boxed
 from harness.environment.containers import Engine, Order
 from harness.environment.household import Household
+from harness.environment.images import TOXIPROXY_IMAGE as IMAGE
+from harness.environment.images import TOXIPROXY_VERSION as VERSION
 from harness.environment.logs import Log
 from harness.environment.making import make_proxy, remove_proxy
 from harness.environment.networks import Network
@@ -24,10 +26,6 @@ from harness.proxy.control import Control, ProxyState
 from harness.proxy.ports import Reservation
 
 __all__ = ["IMAGE", "VERSION", "ContainerProxy"]
-
-VERSION: Final = "2.12.0"
-IMAGE: Final = f"ws-harness-toxiproxy:{VERSION}"
-"""What the image of the real Toxiproxy is called here, pulled or made."""
 
 _START_TIMEOUT_S: Final = 10.0
 _API_PORT: Final = 8474

@@ -95,11 +95,11 @@ def _containers() -> Iterator[Finding]:
     system = f"{about.get('OperatingSystem')}, {about.get('Driver')}"
     told = f"{found.version} (API {found.api}) at {found.endpoint}; {system}"
     yield _yes("container engine", told)
-    from harness.environment.images import state
+    from harness.environment.images import listed
 
-    states = state(found)
-    missing = [each.name for each in states if each.id is None]
-    names = ", ".join(f"{each.name} {each.how}".strip() for each in states if each.id)
+    states = listed(found)
+    missing = [each.name for each in states if not each.usable]
+    names = "; ".join(str(each) for each in states)
     if missing:
         yield _no("images", f"missing: {', '.join(missing)}", "harness images")
         yield _no("backend docker", "without images", "see above")

@@ -94,6 +94,15 @@ def test_a_plain_install_runs_the_demo(wheel: Path, tmp_path: Path) -> None:
     assert plain.packages() & {*OURS_ALONE, "pytest"} == set()
 
 
+def test_what_images_are_made_of_is_in_the_wheel(testing: Installed, tmp_path: Path) -> None:
+    """Whoever has no tree makes the same image: of the same code, by the same Dockerfile."""
+    script = "from harness.environment.images.daemon import inputs; print(inputs())"
+
+    installed = run(testing.programs / "python", "-P", "-c", script, cwd=tmp_path)
+
+    assert installed == run(sys.executable, "-P", "-c", script, cwd=ROOT)
+
+
 def test_a_strangers_project_passes(testing: Installed, echo: Path) -> None:
     """Its five tests, by its own pytest, with no package that it did not ask for."""
     told = run(testing.programs / "pytest", cwd=echo)

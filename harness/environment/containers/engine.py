@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+import docker
 import docker.errors
 import requests.exceptions
 from docker.types import EndpointConfig, IPAMConfig, IPAMPool, Ulimit
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
-import docker
 from harness.environment.containers.box import Box
 from harness.environment.containers.images import Images
 from harness.environment.containers.order import Order

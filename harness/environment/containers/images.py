@@ -1,18 +1,45 @@
-"""Images: looked up, fetched, built."""
+"""Images: looked up, fetched, built, removed."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import docker.errors
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import docker
-from harness.environment.containers.told import told
+import docker.errors
+import urllib3.exceptions
+from docker.utils import parse_repository_tag
+
+from harness.clock import now
+from harness.environment.containers.told import hang_up, told
 from harness.errors import EnvironmentFailed
 
-__all__ = ["Images"]
+__all__ = ["ImageFacts", "Images"]
+
+_BUILD_WITHIN_S: Final = 600
+# While it pulls, the engine says how far it is, many times a second.
+_SILENCE_S: Final = 60.0
+_TELL_S: Final = 5.0
+_LOG_LINES: Final = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """
+    What the engine knows of an image.
+
+    Attributes:
+        size_bytes: All of its layers, those that it shares with others too.
+        digests: What it is called in registries, each by its digest.
+    """
+
+    id: str
+    size_bytes: int
+    labels: Mapping[str, str] = field(default_factory=dict)
+    digests: Sequence[str] = ()
 
 
 class Images:
@@ -21,34 +48,59 @@ class Images:
     def __init__(self, client: Any) -> None:
         self._client = client
 
-    def id(self, name: str) -> str | None:
-        """An image's id; None where there is no such image here."""
+    def facts(self, name: str) -> ImageFacts | None:
+        """What is known of an image; None where there is no such image here."""
         try:
             with told(f"image {name} cannot be looked up"):
-                return str(self._client.images.get(name).id)
+                found = self._client.images.get(name)
         except EnvironmentFailed as error:
             if isinstance(error.__context__, docker.errors.ImageNotFound):
                 return None
             raise
+        return ImageFacts(
+            id=str(found.id),
+            size_bytes=int(found.attrs["Size"]),
+            labels=dict(found.labels),
+            digests=tuple(found.attrs.get("RepoDigests") or ()),
+        )
+
+    def id(self, name: str) -> str | None:
+        """An image's id; None where there is no such image here."""
+        facts = self.facts(name)
+        return None if facts is None else facts.id
 
     def labels(self, name: str) -> dict[str, str]:
         """An image's labels."""
         with told(f"image {name} cannot be looked up"):
             return dict(self._client.images.get(name).labels)
 
-    def pull(self, name: str, *, within_s: float) -> None:
-        """Fetch an image from its registry."""
-        slow = docker.from_env(timeout=int(within_s))
+    def pull(
+        self, name: str, *, within_s: float, progress: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """
+        Fetch an image from its registry.
+
+        Args:
+            within_s: When it is given up; where the engine falls silent, up to a minute later.
+            progress: Takes every few seconds how far it is, in words.
+
+        Raises:
+            EnvironmentFailed: If it cannot be fetched: the engine's words are in it.
+        """
+        what = f"{name.partition('@')[0]} cannot be pulled"
+        repository, tag = parse_repository_tag(name)
+        slow = _patient(min(within_s, _SILENCE_S))
         try:
-            with told(f"image {name} cannot be pulled"):
-                slow.images.pull(name)
+            with told(what):
+                events = slow.api.pull(repository, tag=tag or "latest", stream=True, decode=True)
+                _follow_pull(events, what, within_s=within_s, progress=progress)
         finally:
             slow.close()
 
-    def tag(self, name: str, other: str) -> None:
-        """Give an image another name, too."""
-        repository, _, tag = other.rpartition(":")
-        with told(f"image {name} cannot be tagged {other}"):
+    def tag(self, name: str, new: str) -> None:
+        """Give an image another name."""
+        repository, _, tag = new.rpartition(":")
+        with told(f"image {name} cannot be called {new}"):
             self._client.images.get(name).tag(repository, tag)
 
     def tags(self, name: str) -> list[str]:
@@ -58,19 +110,36 @@ class Images:
         dated = [(str(image.attrs["Created"]), tag) for image in found for tag in image.tags]
         return [tag for _, tag in sorted(dated, reverse=True) if tag.startswith(name)]
 
-    def remove(self, name: str) -> None:
-        """Take a name away, and the image where it has no other; nothing, where it is gone."""
-        with told(f"image {name} cannot be removed"), contextlib.suppress(docker.errors.NotFound):
-            self._client.images.remove(name)
+    def remove(self, name: str) -> bool:
+        """
+        Take an image's name away, and with the last one the image.
+
+        Returns:
+            Whether it was here.
+
+        Raises:
+            EnvironmentFailed: If a container has it.
+        """
+        try:
+            with told(f"image {name} cannot be removed"):
+                self._client.images.remove(name)
+        except EnvironmentFailed as error:
+            if isinstance(error.__context__, docker.errors.ImageNotFound):
+                return False
+            raise
+        return True
+
+    def discard(self, image_id: str) -> None:
+        """Remove an image that has no name any more, unless a container or an image needs it."""
+        with (
+            told(f"image {image_id} cannot be removed"),
+            contextlib.suppress(docker.errors.APIError),
+        ):
+            if not self._client.images.get(image_id).tags:
+                self._client.images.remove(image_id)
 
     def build(
-        self,
-        folder: str,
-        *,
-        tag: str,
-        dockerfile: str = "Dockerfile",
-        arguments: Mapping[str, str] | None = None,
-        labels: Mapping[str, str] | None = None,
+        self, folder: str, *, tag: str, dockerfile: str = "Dockerfile", arguments: Mapping[str, str]
     ) -> list[str]:
         """
         Build an image without fetching anything: the base must be here.
@@ -81,22 +150,21 @@ class Images:
         Raises:
             EnvironmentFailed: If it cannot be built; the end of the log is in it.
         """
-        slow = docker.from_env(timeout=600)
+        slow = _patient(_BUILD_WITHIN_S)
         try:
             with told(f"image {tag} cannot be built from {folder}"):
                 _, log = slow.images.build(
                     path=folder,
                     tag=tag,
                     dockerfile=dockerfile,
-                    buildargs=dict(arguments or {}),
-                    labels=dict(labels or {}),
+                    buildargs=dict(arguments),
                     rm=True,
                     forcerm=True,
                 )
                 return _lines(log)
         except EnvironmentFailed as error:
             if isinstance(error.__context__, docker.errors.BuildError):
-                tail = "\n".join(_lines(error.__context__.build_log)[-12:])
+                tail = "\n".join(_lines(error.__context__.build_log)[-_LOG_LINES:])
                 raise EnvironmentFailed(
                     f"image {tag} cannot be built from {folder}: {error.__context__.msg}",
                     [("log tail", tail), ("next", f"docker build {folder} says the same")],
@@ -106,16 +174,80 @@ class Images:
             slow.close()
 
     def load_root(self, archive: str, *, name: str, changes: Sequence[str] = ()) -> None:
-        """Make an image of one layer from a tar archive of a root file system."""
+        """
+        Make an image of one layer from a tar archive of a root file system.
+
+        Raises:
+            EnvironmentFailed: If it cannot be made, for want of room for instance.
+        """
         repository, _, tag = name.rpartition(":")
-        slow = docker.from_env(timeout=600)
+        what = f"image {name} cannot be made from {archive}"
+        slow = _patient(_BUILD_WITHIN_S)
         try:
-            with told(f"image {name} cannot be made from {archive}"):
-                slow.api.import_image(
+            with told(what):
+                said = slow.api.import_image(
                     archive, repository=repository, tag=tag, changes=list(changes)
                 )
+            for line in said.splitlines():
+                _refuse_error(json.loads(line), what)
         finally:
             slow.close()
+
+
+def _follow_pull(
+    events: Iterator[dict[str, Any]],
+    what: str,
+    *,
+    within_s: float,
+    progress: Callable[[str], None],
+) -> None:
+    began = told_at = now()
+    layers: dict[str, tuple[int, int]] = {}
+    try:
+        for event in events:
+            _refuse_error(event, what)
+            detail = event.get("progressDetail") or {}
+            if event.get("status") == "Downloading" and "total" in detail:
+                layers[event["id"]] = (int(detail["current"]), int(detail["total"]))
+            if now() - began > within_s:
+                raise EnvironmentFailed(
+                    f"{what}: not done within {within_s:g} s", [("found", _far(layers))]
+                )
+            if now() - told_at > _TELL_S:
+                told_at = now()
+                progress(_far(layers))
+    except urllib3.exceptions.HTTPError as error:
+        # How silence in the middle of an answer shows.
+        raise EnvironmentFailed(
+            f"{what}: the engine fell silent", [("found", f"{_far(layers)}; {error}")]
+        ) from None
+    finally:
+        # That ends it in the engine, too.
+        hang_up(events)()
+
+
+def _patient(silence_s: float) -> Any:
+    """The engine, for what takes long: silence that lasts so long ends it."""
+    client = docker.from_env(timeout=silence_s)
+    post = client.api.post
+
+    def bounded(*arguments: Any, **options: Any) -> Any:
+        # Where it pulls and imports, docker-py asks for no bound at all.
+        return post(*arguments, **{**options, "timeout": options.get("timeout") or silence_s})
+
+    client.api.post = bounded
+    return client
+
+
+def _far(layers: Mapping[str, tuple[int, int]]) -> str:
+    done = sum(current for current, _ in layers.values())
+    total = sum(whole for _, whole in layers.values())
+    return f"{done / 1e6:.1f} of {total / 1e6:.1f} MB"
+
+
+def _refuse_error(event: Mapping[str, Any], what: str) -> None:
+    if "error" in event:
+        raise EnvironmentFailed(f"{what}: {event['error']}")
 
 
 def _lines(log: Any) -> list[str]:

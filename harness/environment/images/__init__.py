@@ -1,11 +1,34 @@
 """
-The images that containers need: ours and the real Toxiproxy's; present, pulled, or made.
+The images that containers of ours are made of: looked up, brought, listed, removed.
 
-All of it blocks. What is made is made of what Debian, PyPI and the Go module proxy have: no
-image registry is needed.
+Each comes in the first of these ways that works: it is here, and of what it would be made of today;
+it is pulled; it is made, without any registry. All calls block.
 """
 
+from harness.environment.images.bringing import ImageState, ensure, listed, missing, remove
 from harness.environment.images.own import own_image
-from harness.environment.images.wanted import ensure, missing, state
+from harness.environment.images.toxiproxy import VERSION as TOXIPROXY_VERSION
+from harness.environment.images.wanted import (
+    DAEMON,
+    DAEMON_IMAGE,
+    IMAGES,
+    TOXIPROXY,
+    TOXIPROXY_IMAGE,
+    Image,
+)
 
-__all__ = ["ensure", "missing", "own_image", "state"]
+__all__ = [
+    "DAEMON",
+    "DAEMON_IMAGE",
+    "IMAGES",
+    "TOXIPROXY",
+    "TOXIPROXY_IMAGE",
+    "TOXIPROXY_VERSION",
+    "Image",
+    "ImageState",
+    "ensure",
+    "listed",
+    "missing",
+    "own_image",
+    "remove",
+]

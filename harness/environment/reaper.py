@@ -77,8 +77,8 @@ def runs_of_processes() -> dict[int, tuple[str, str]]:
 
 def _environments() -> Iterator[tuple[int, list[bytes]]]:
     """The environment variables of each process but this one, as far as they are shown."""
-    with contextlib.suppress(FileNotFoundError):
-        for entry in os.scandir("/proc"):
+    with contextlib.suppress(FileNotFoundError), os.scandir("/proc") as entries:
+        for entry in entries:
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
             # A process that ends while it is looked at, or is somebody else's.

@@ -52,6 +52,10 @@ def second(tmp_path: Path) -> Iterator[dict[str, str]]:
     finally:
         run_script("stop", **told)
         Path(socket.removeprefix("unix://")).unlink(missing_ok=True)
+        # One that had to be killed leaves its folders mounted, and they could not be removed.
+        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+            if (place := line.split()[1]).startswith(str(tmp_path)):
+                subprocess.run(["umount", place], check=False)
 
 
 # Its dockerd would take away the network of the machine's own.

@@ -92,7 +92,7 @@ def test_the_command_lists_what_is_here():
 
     assert done.returncode == (3 if missing else 0), done.stderr
     names = [line.partition(": ")[0] for line in done.stdout.splitlines()]
-    assert names == [images.DAEMON_IMAGE, images.TOXIPROXY_IMAGE]
+    assert names == [images.own_image(), images.TOXIPROXY_IMAGE]
 
 
 def test_without_the_extra_it_says_how_to_install_it():

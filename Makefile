@@ -7,7 +7,8 @@ PYTEST := $(BIN)/python -m pytest
 TOXICS := latency bandwidth timeout limit_data reset_peer
 
 .DEFAULT_GOAL := help
-.PHONY: help demo images test test-unit test-integration test-e2e inert lint bench constraints clean
+.PHONY: help demo images test test-unit test-integration test-e2e inert lint lint-workflows bench \
+  constraints clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +44,24 @@ lint: $(VENV)/ready-dev  ## ruff, mypy --strict, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# actionlint is a Go program, zizmor is on PyPI; each in a folder of its own. What cannot be had is
+# said, and fails: whoever asks for the check wants it made.
+TOOLS := .tools
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.7
+ZIZMOR := zizmor==1.32.0
+
+lint-workflows: $(TOOLS)/actionlint $(TOOLS)/zizmor/bin/zizmor  ## the GitHub workflows: actionlint, zizmor
+	$(TOOLS)/actionlint
+	$(TOOLS)/zizmor/bin/zizmor --offline --no-progress .github/workflows
+
+$(TOOLS)/actionlint:
+	@command -v go >/dev/null || { echo "actionlint needs Go; install it" >&2; exit 1; }
+	GOBIN=$(abspath $(TOOLS)) go install $(ACTIONLINT)
+
+$(TOOLS)/zizmor/bin/zizmor:
+	$(PYTHON) -m venv $(TOOLS)/zizmor
+	$(TOOLS)/zizmor/bin/pip install -q --disable-pip-version-check $(ZIZMOR)
+
 bench: $(VENV)/ready-test  ## the figures, each as a ratio or with its spread
 	$(BIN)/python -m tests.benchmarks
 
@@ -55,7 +74,7 @@ constraints: $(VENV)/python  ## write constraints.txt anew from what the index s
 	rm -rf .venv-fresh
 
 clean:  ## remove the virtual environment, runs and caches
-	rm -rf $(VENV) .venv-fresh runs dist build .pytest_cache .mypy_cache .ruff_cache \
+	rm -rf $(VENV) $(TOOLS) .venv-fresh runs dist build .pytest_cache .mypy_cache .ruff_cache \
 	  .import_linter_cache .hypothesis
 	find harness tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -22,15 +22,16 @@ images: $(VENV)/ready-test  ## the container images: present, pulled, or made wi
 test: test-unit test-integration test-e2e  ## all tiers: unit, integration, e2e
 
 test-unit: $(VENV)/ready-test  ## isolated classes: no socket, no sleep, seconds
-	$(PYTEST) tests/unit $(ARGS)
+	$(PYTEST) tests/unit --outcomes runs/outcomes/unit.json $(ARGS)
 
 # Without BACKEND: on each backend that is at hand; what cannot run is skipped, by name. With
 # BACKEND=docker what cannot run fails: it never falls back.
 test-integration: $(VENV)/ready-test  ## real sockets, real processes; BACKEND=docker: containers only
-	$(PYTEST) tests/integration $(if $(BACKEND),--backend $(BACKEND)) $(ARGS)
+	$(PYTEST) tests/integration $(if $(BACKEND),--backend $(BACKEND)) \
+	  --outcomes runs/outcomes/integration$(if $(BACKEND),-$(BACKEND)).json $(ARGS)
 
 test-e2e: $(VENV)/ready-test  ## client, proxy, daemon and tool; the wheel; SIGKILL at any moment
-	$(PYTEST) tests/e2e $(ARGS)
+	$(PYTEST) tests/e2e --outcomes runs/outcomes/e2e.json $(ARGS)
 
 inert: $(VENV)/ready-test  ## replace each toxic by one that does nothing: its tests must fail
 	@for toxic in $(TOXICS); do \

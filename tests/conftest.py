@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import sabotage
 
-pytest_plugins = ["tests.backends"]
+pytest_plugins = ["tests.backends", "tests.outcomes"]
 
 # Both judge by the wall clock: on a busy machine, or while Hypothesis builds its tables in a
 # fresh clone, they would fail tests whose code is right.

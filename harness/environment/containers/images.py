@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -128,15 +127,6 @@ class Images:
                 return False
             raise
         return True
-
-    def discard(self, image_id: str) -> None:
-        """Remove an image that has no name any more, unless a container or an image needs it."""
-        with (
-            told(f"image {image_id} cannot be removed"),
-            contextlib.suppress(docker.errors.APIError),
-        ):
-            if not self._client.images.get(image_id).tags:
-                self._client.images.remove(image_id)
 
     def build(
         self, folder: str, *, tag: str, dockerfile: str = "Dockerfile", arguments: Mapping[str, str]

@@ -315,7 +315,7 @@ def test_a_build_that_fails_is_told_with_the_end_of_its_log(workbench: Bench, tm
 
 
 def test_an_archive_that_is_torn_is_no_image(workbench: Bench, tmp_path: Path):
-    """The engine tells of it in the middle of its answer, which begins as a good one does."""
+    """What the engine says of it is told."""
     whole = tmp_path / "whole"
     whole.mkdir()
     (whole / "large").write_bytes(os.urandom(3_000_000))

@@ -53,7 +53,7 @@ def _images(args: argparse.Namespace) -> int:
             states = listed(engine)
             for state in states:
                 print(state)
-            return EXIT_VALID if all(state.usable for state in states) else EXIT_FAILED
+            return EXIT_VALID if all(state.id for state in states) else EXIT_FAILED
         if args.remove:
             for name in remove(engine) or ["nothing of ours was here"]:
                 print(f"removed  {name}" if ":" in name else name)

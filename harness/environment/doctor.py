@@ -98,7 +98,7 @@ def _containers() -> Iterator[Finding]:
     from harness.environment.images import listed
 
     states = listed(found)
-    missing = [each.name for each in states if not each.usable]
+    missing = [each.tag for each in states if not each.id]
     names = "; ".join(str(each) for each in states)
     if missing:
         yield _no("images", f"missing: {', '.join(missing)}", "harness images")

@@ -29,6 +29,7 @@ class Registry:
         asked: How many requests came.
         refusals: How many more of them are refused, as an overloaded registry does.
         silent: Whether a layer's bytes never come.
+        wrong: Whether they are others.
     """
 
     def __init__(self, port: int) -> None:
@@ -56,6 +57,7 @@ class Registry:
         self.asked = 0
         self.refusals = 0
         self.silent = False
+        self.wrong = False
         self.ended = threading.Event()
 
 
@@ -108,6 +110,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if late and served.silent:
             served.ended.wait()
+        elif late and served.wrong:
+            self.wfile.write(bytes(len(body)))
         elif self.command != "HEAD":
             self.wfile.write(body)
 

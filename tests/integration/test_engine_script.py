@@ -58,8 +58,8 @@ def second(tmp_path: Path) -> Iterator[dict[str, str]]:
                 subprocess.run(["umount", place], check=False)
 
 
-# Its dockerd would take away the network of the machine's own.
-APART = ("unshare", "--net")
+# Its dockerd would take away the network of the machine's own; what it mounts goes with it.
+APART = ("unshare", "--net", "--mount")
 
 
 def test_an_engine_that_answers_is_left_as_it_is(tmp_path: Path):

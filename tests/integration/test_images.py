@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -103,32 +104,36 @@ def test_one_that_is_here_is_kept(workbench: Bench):
     workbench.ensure(workbench.daemon)
 
     assert workbench.engine.images.id(workbench.daemon.name) == made
-    (line,) = workbench.said(workbench.daemon.name)
+    (line,) = workbench.said(workbench.daemon.tag)
     assert ", built on " in line
     assert workbench.told[-1].startswith("1 of 1 images are here, 0 brought, ")
 
 
-def test_one_of_older_code_is_stale_and_made_again(
+def test_of_other_code_another_is_made(
     workbench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """What was installed stays as a layer; the old image goes."""
+    """What was installed stays as a layer; the plain name goes to the newest; few are kept."""
     workbench.ensure(workbench.daemon)
-    old = workbench.engine.images.id(workbench.daemon.name)
+    old = workbench.daemon.tag
     changed = shutil.copytree(daemon._PACKAGE, tmp_path / "harness")
     (changed / "errors.py").write_text((changed / "errors.py").read_text() + "\n# changed\n")
     shutil.copytree(daemon._PACKAGE.parent / "docker", tmp_path / "docker")
     monkeypatch.setattr(daemon, "_PACKAGE", changed)
 
-    assert images.missing(workbench.engine, images=[workbench.daemon]) == [workbench.daemon.name]
+    monkeypatch.setattr("harness.environment.images.bringing._MOST_KEPT", 1)
+
+    assert workbench.daemon.tag != old
+    assert images.missing(workbench.engine, images=[workbench.daemon]) == [workbench.daemon.tag]
     (state,) = images.listed(workbench.engine, images=[workbench.daemon])
-    assert str(state).endswith("; stale: what it is made of has changed")
+    assert str(state).endswith(": not here, only of other code")
     workbench.told.clear()
     workbench.ensure(workbench.daemon)
 
     assert images.missing(workbench.engine, images=[workbench.daemon]) == []
     assert not workbench.said("fetching")
-    assert old is not None
     assert workbench.engine.images.id(old) is None
+    newest = workbench.engine.images.id(workbench.daemon.tag)
+    assert newest == workbench.engine.images.id(workbench.daemon.name)
     read = "print(open('/opt/harness/code/harness/errors.py').read()[-10:])"
     assert "# changed" in output(workbench, workbench.daemon, "python3", "-c", read)
 
@@ -171,7 +176,6 @@ def test_a_pulled_one_has_the_name_that_the_rest_knows(
     assert workbench.engine.images.id(pulled.name) is not None
     assert workbench.said(f"{pulled.name}: pulled 127.0.0.1:")
     (state,) = images.listed(workbench.engine, images=[pulled])
-    assert state.usable
     assert state.how == f"pulled {served.name.replace(':1.0@', '@')}"
 
 
@@ -201,6 +205,14 @@ def test_a_registry_that_falls_silent_is_given_up(
         workbench.engine.images.pull(served.name, within_s=2)
 
     assert workbench.engine.images.id(served.name) is None
+
+
+def test_a_layer_that_is_another_is_told(workbench: Bench, served: Registry):
+    """The engine tells of it in the middle of its answer, which begins as a good one does."""
+    served.wrong = True
+
+    with pytest.raises(EnvironmentFailed, match=r"cannot be pulled: .*(verif|digest)"):
+        workbench.engine.images.pull(served.name, within_s=30)
 
 
 def test_no_registry_is_asked_where_that_is_switched_off(
@@ -303,8 +315,13 @@ def test_a_build_that_fails_is_told_with_the_end_of_its_log(workbench: Bench, tm
 
 
 def test_an_archive_that_is_torn_is_no_image(workbench: Bench, tmp_path: Path):
-    """The engine tells of it in the middle of its answer, which begins as a good one does."""
-    (tmp_path / "torn.tar").write_bytes(b"torn" * 1000)
+    """What the engine says of it is told."""
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    (whole / "large").write_bytes(os.urandom(3_000_000))
+    archive = Path(shutil.make_archive(str(tmp_path / "torn"), "tar", whole))
+    with archive.open("r+b") as file:
+        file.truncate(1_500_000)
 
     with pytest.raises(EnvironmentFailed, match="cannot be made from"):
         workbench.engine.images.load_root(str(tmp_path / "torn.tar"), name=workbench.daemon.name)

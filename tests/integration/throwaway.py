@@ -71,6 +71,5 @@ def bench(folder: Path) -> Iterator[Bench]:
     try:
         yield made
     finally:
-        for image in (made.daemon, made.toxiproxy):
-            made.engine.images.remove(image.name)
+        images.remove(made.engine, images=[made.daemon, made.toxiproxy])
         made.engine.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -129,15 +127,6 @@ class Images:
             raise
         return True
 
-    def discard(self, image_id: str) -> None:
-        """Remove an image that has no name any more, unless a container or an image needs it."""
-        with (
-            told(f"image {image_id} cannot be removed"),
-            contextlib.suppress(docker.errors.APIError),
-        ):
-            if not self._client.images.get(image_id).tags:
-                self._client.images.remove(image_id)
-
     def build(
         self, folder: str, *, tag: str, dockerfile: str = "Dockerfile", arguments: Mapping[str, str]
     ) -> list[str]:
@@ -181,15 +170,12 @@ class Images:
             EnvironmentFailed: If it cannot be made, for want of room for instance.
         """
         repository, _, tag = name.rpartition(":")
-        what = f"image {name} cannot be made from {archive}"
         slow = _patient(_BUILD_WITHIN_S)
         try:
-            with told(what):
-                said = slow.api.import_image(
+            with told(f"image {name} cannot be made from {archive}"):
+                slow.api.import_image(
                     archive, repository=repository, tag=tag, changes=list(changes)
                 )
-            for line in said.splitlines():
-                _refuse_error(json.loads(line), what)
         finally:
             slow.close()
 
@@ -205,7 +191,9 @@ def _follow_pull(
     layers: dict[str, tuple[int, int]] = {}
     try:
         for event in events:
-            _refuse_error(event, what)
+            # The status of the answer was sent before.
+            if "error" in event:
+                raise EnvironmentFailed(f"{what}: {event['error']}")
             detail = event.get("progressDetail") or {}
             if event.get("status") == "Downloading" and "total" in detail:
                 layers[event["id"]] = (int(detail["current"]), int(detail["total"]))
@@ -243,11 +231,6 @@ def _far(layers: Mapping[str, tuple[int, int]]) -> str:
     done = sum(current for current, _ in layers.values())
     total = sum(whole for _, whole in layers.values())
     return f"{done / 1e6:.1f} of {total / 1e6:.1f} MB"
-
-
-def _refuse_error(event: Mapping[str, Any], what: str) -> None:
-    if "error" in event:
-        raise EnvironmentFailed(f"{what}: {event['error']}")
 
 
 def _lines(log: Any) -> list[str]:

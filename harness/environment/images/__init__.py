@@ -1,7 +1,7 @@
 """
 The images that containers of ours are made of: looked up, brought, listed, removed.
 
-Each comes in the first of these ways that works: it is here, and of what it would be made of today;
+Each comes in the first of these ways that works: it is here, made of this very code;
 it is pulled; it is made, without any registry. All calls block.
 """
 

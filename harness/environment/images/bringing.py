@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from harness.clock import now
-from harness.daemons.reference import IMAGE
 from harness.environment.images.base import MADE_BASE
-from harness.environment.images.wanted import IMAGES, INPUTS, Image
+from harness.environment.images.wanted import IMAGES, Image
 from harness.environment.images.workshop import Workshop, cache_folder
 from harness.errors import EnvironmentFailed
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageState", "ensure", "listed", "missing", "remove"]
 
 _HOW: Final = "ws-harness.how"
+_MOST_KEPT: Final = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,31 +30,25 @@ class ImageState:
 
     Attributes:
         name: Which.
-        what: What is in it, in words.
+        tag: The name of the very one that is needed; of ours there is one for each state of the
+            code.
         id: Its id; "" where it is not here.
         size_bytes: How large it is.
         how: How it came to be, as far as it says so itself.
-        stale: Whether it was made of something else than would be taken today.
+        others: Whether one of that name is here that is made of other code.
     """
 
     name: str
-    what: str
+    tag: str
     id: str = ""
     size_bytes: int = 0
     how: str = ""
-    stale: bool = False
-
-    @property
-    def usable(self) -> bool:
-        """Whether it is here, and what it should be."""
-        return bool(self.id) and not self.stale
+    others: bool = False
 
     def __str__(self) -> str:
         if not self.id:
-            return f"{self.name}: not here ({self.what})"
-        size = f"{self.size_bytes / 1e6:.0f} MB"
-        stale = "; stale: what it is made of has changed" if self.stale else ""
-        return f"{self.name}: {self.id[7:19]}, {size}, {self.how}{stale}"
+            return f"{self.tag}: not here{', only of other code' if self.others else ''}"
+        return f"{self.tag}: {self.id[7:19]}, {self.size_bytes / 1e6:.0f} MB, {self.how}"
 
 
 def listed(engine: Engine, *, images: Sequence[Image] = IMAGES) -> list[ImageState]:
@@ -62,8 +57,8 @@ def listed(engine: Engine, *, images: Sequence[Image] = IMAGES) -> list[ImageSta
 
 
 def missing(engine: Engine, *, images: Sequence[Image] = IMAGES) -> list[str]:
-    """The names of the images that are not here, or are stale. Some milliseconds."""
-    return [state.name for state in listed(engine, images=images) if not state.usable]
+    """The names of the very images that are not here. Some milliseconds."""
+    return [state.tag for state in listed(engine, images=images) if not state.id]
 
 
 def ensure(
@@ -88,16 +83,17 @@ def ensure(
     Raises:
         EnvironmentFailed: If one or more cannot be had: which, what was tried, and what to do.
     """
-    began = now()
+    began, brought, failures = now(), 0, list[tuple[str, str]]()
+    workshop = Workshop(folder or cache_folder(), tell=tell)
     if missing(engine, images=images):
-        workshop = Workshop(folder or cache_folder(), tell=tell)
         with workshop.alone():
             brought, failures = _bring(engine, workshop, images, pull=pull)
     else:
-        workshop, brought, failures = None, 0, []
         for state in listed(engine, images=images):
             tell(str(state))
-    retries = f", {workshop.retries} attempts made again" if workshop and workshop.retries else ""
+    for image in images:
+        _call(engine, image)
+    retries = f", {workshop.retries} attempts made again" if workshop.retries else ""
     tell(
         f"{len(images) - len(failures)} of {len(images)} images are here, {brought} brought"
         f"{retries}, {now() - began:.1f} s"
@@ -105,7 +101,7 @@ def ensure(
     if failures:
         raise EnvironmentFailed(
             f"{len(failures)} of {len(images)} images cannot be had",
-            [*failures, ("kept", f"{folder or cache_folder()} has what was fetched")],
+            [*failures, ("kept", f"{workshop.folder} has what was fetched")],
         )
 
 
@@ -116,27 +112,40 @@ def _bring(
     brought, failures = 0, []
     for image in images:
         # Another process may have brought it while this one waited.
-        old = _state(engine, image)
-        workshop.tell(str(old))
-        if old.usable:
+        state = _state(engine, image)
+        workshop.tell(str(state))
+        if state.id:
             continue
         began = now()
         try:
-            how = image.bring(engine, workshop, image.name, pull)
+            how = image.bring(engine, workshop, image.tag, pull)
         except EnvironmentFailed as error:
-            workshop.tell(f"{image.name}: cannot be had: {error.headline}")
-            failures.append((image.name, str(error)))
+            workshop.tell(f"{image.tag}: cannot be had: {error.headline}")
+            failures.append((image.tag, str(error)))
             continue
         brought += 1
-        if old.id:
-            engine.images.discard(old.id)
-        workshop.tell(f"{image.name}: {how}, in {now() - began:.1f} s")
+        workshop.tell(f"{image.tag}: {how}, in {now() - began:.1f} s")
     return brought, failures
+
+
+def _call(engine: Engine, image: Image) -> None:
+    """The one of this code has the plain name, for people and compose.yaml; few others stay."""
+    here = engine.images.id(image.tag)
+    if image.tag == image.name or here is None:
+        return
+    if engine.images.id(image.name) != here:
+        engine.images.tag(image.tag, image.name)
+    kept = [tag for tag in engine.images.tags(f"{image.name}-") if tag != image.tag]
+    for old in kept[_MOST_KEPT - 1 :]:
+        # A container has it: another time.
+        with contextlib.suppress(EnvironmentFailed):
+            engine.images.remove(old)
 
 
 def remove(engine: Engine, *, images: Sequence[Image] = IMAGES) -> list[str]:
     """
-    Remove the images, and the base that was made for one. What was pulled for them stays.
+    Remove the images, those of other code too, and the base that was made for one. What was
+    pulled for them stays.
 
     Returns:
         The names of those that were here.
@@ -144,24 +153,21 @@ def remove(engine: Engine, *, images: Sequence[Image] = IMAGES) -> list[str]:
     Raises:
         EnvironmentFailed: If a container has one, or it cannot be removed for another reason.
     """
-    names = [image.name for image in images]
+    names = [
+        name for image in images for name in (*engine.images.tags(f"{image.name}-"), image.name)
+    ]
     if images is IMAGES:
-        names += [*engine.images.tags(f"{IMAGE}-"), IMAGE, MADE_BASE.name]
+        names.append(MADE_BASE.name)
     return [name for name in names if engine.images.remove(name)]
 
 
 def _state(engine: Engine, image: Image) -> ImageState:
-    facts = engine.images.facts(image.name)
+    tag = image.tag
+    facts = engine.images.facts(tag)
     if facts is None:
-        return ImageState(name=image.name, what=image.what)
+        others = tag != image.name and engine.images.id(image.name) is not None
+        return ImageState(name=image.name, tag=tag, others=others)
     how = facts.labels.get(_HOW)
     if how is None:
         how = f"pulled {facts.digests[0]}" if facts.digests else "not made by this command"
-    return ImageState(
-        name=image.name,
-        what=image.what,
-        id=facts.id,
-        size_bytes=facts.size_bytes,
-        how=how,
-        stale=facts.labels.get(INPUTS, "") != image.inputs(),
-    )
+    return ImageState(name=image.name, tag=tag, id=facts.id, size_bytes=facts.size_bytes, how=how)

@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING, Final
 
 from harness.daemons.reference import IMAGE as DAEMON_IMAGE
 from harness.environment.images import daemon, toxiproxy
-from harness.environment.images.own import bring_own, own_image
 from harness.environment.images.workshop import Workshop
 
 if TYPE_CHECKING:
     from harness.environment.containers import Engine
 
-__all__ = ["DAEMON", "DAEMON_IMAGE", "IMAGES", "INPUTS", "TOXIPROXY", "TOXIPROXY_IMAGE", "Image"]
+__all__ = ["DAEMON", "DAEMON_IMAGE", "IMAGES", "TOXIPROXY", "TOXIPROXY_IMAGE", "Image"]
 
 TOXIPROXY_IMAGE: Final = f"ws-harness-toxiproxy:{toxiproxy.VERSION}"
 """What the image of the real Toxiproxy is called here, pulled or made."""
-
-INPUTS: Final = "ws-harness.inputs"
-"""The label that says of what an image was made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,27 +26,28 @@ class Image:
 
     Attributes:
         name: What it is called here, wherever it comes from.
-        what: What is in it, in words.
-        bring: Brings it into the engine; says how.
+        bring: Brings it into the engine, under a name; says how.
         inputs: A digest of what it is made of here; "" where its name says it all.
     """
 
     name: str
-    what: str
     bring: Callable[[Engine, Workshop, str, bool], str]
     inputs: Callable[[], str] = lambda: ""
 
+    @property
+    def tag(self) -> str:
+        """The name of the very one that is needed today."""
+        inputs = self.inputs()
+        return f"{self.name}-{inputs}" if inputs else self.name
+
 
 DAEMON: Final = Image(
-    name=own_image(),
-    what="the reference daemon, our proxy",
-    bring=bring_own,
+    name=DAEMON_IMAGE,
+    bring=daemon.bring,
     inputs=daemon.inputs,
 )
 
-TOXIPROXY: Final = Image(
-    name=TOXIPROXY_IMAGE, what=f"Toxiproxy {toxiproxy.VERSION}", bring=toxiproxy.bring
-)
+TOXIPROXY: Final = Image(name=TOXIPROXY_IMAGE, bring=toxiproxy.bring)
 
 IMAGES: Final = (DAEMON, TOXIPROXY)
 """All that are needed."""

@@ -198,7 +198,9 @@ class Workshop:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             reader.join(_TELL_S)
-            process.stdout.close()
+            # What left its group may hold the other end, and closing would wait for it.
+            if not reader.is_alive():
+                process.stdout.close()
         if code:
             raise _failed(f"{what}: {Path(words[0]).name} ended with {code}", tail)
         return list(tail)

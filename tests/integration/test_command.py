@@ -201,7 +201,8 @@ async def test_every_ability_is_told_of_a_stack(tmp_path: Path) -> None:
         told_attached = attached.stack.describe()["abilities"]
 
     assert described.keys() == told_attached.keys() == ABILITIES.keys()
-    assert {name for name, why in described.items() if why} == {"frames", "docker"}
+    lacking = {"frames", "docker", "network", "cpu_limit"}
+    assert {name for name, why in described.items() if why} == lacking
     assert {name for name, why in told_attached.items() if why} == {
         *("frames", "docker", "process", "effects"),
     }

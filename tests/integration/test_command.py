@@ -12,7 +12,7 @@ from harness.daemons.command import Command
 from harness.daemons.reference import Reference
 from harness.daemons.running import Running
 from harness.dialects.plain import Plain
-from harness.environment.abilities import ABILITIES
+from harness.environment.abilities import ABILITIES, OF_THE_DAEMON
 from harness.environment.backends import AttachedEnvironment, stack_of
 from harness.environment.base import Environment
 from harness.environment.local import LocalEnvironment, LocalStack
@@ -203,9 +203,7 @@ async def test_every_ability_is_told_of_a_stack(tmp_path: Path) -> None:
     assert described.keys() == told_attached.keys() == ABILITIES.keys()
     lacking = {"frames", "docker", "network", "cpu_limit"}
     assert {name for name, why in described.items() if why} == lacking
-    assert {name for name, why in told_attached.items() if why} == {
-        *("frames", "docker", "process", "effects"),
-    }
+    assert {name for name, why in told_attached.items() if why} == {"frames", *OF_THE_DAEMON}
 
 
 async def test_no_secret_is_told_of_a_stack(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from harness.environment.containers import Order
 from harness.environment.engine_events import EngineEvents
 from harness.environment.household import Household
 from harness.environment.images.own import own_image
-from harness.environment.limits import used_up, words_of
+from harness.environment.limits import used_up, with_words
 from harness.environment.logs import Log
 from harness.environment.networks import Network
 from harness.environment.processes import note_program, reserve_port
@@ -288,19 +288,19 @@ class ContainerDaemon:
         finally:
             box.remove()
 
-    async def limits_hit(self) -> list[str]:
+    async def limits_hit(self, *, since: int = 0) -> list[str]:
         """The limits that it hit, each in words."""
         if self._box is None or not self._box.started:
             return []
-        return await in_thread(self._limits_hit)
+        return await in_thread(self._limits_hit, since)
 
-    def _limits_hit(self) -> list[str]:
+    def _limits_hit(self, since: int) -> list[str]:
         found = []
         with suppress(EnvironmentFailed):
             if self.program.out_of_memory:
                 found.append("memory: the kernel killed it for want of memory (OOM)")
             found += used_up(self.program.box.use(), self.daemon.limits)
-        return found + [line for line in words_of(self.written()) if line[:6] not in str(found)]
+        return with_words(found, self.written(since=since))
 
     async def end(self) -> None:
         """End it and give its address back."""

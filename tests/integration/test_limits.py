@@ -93,10 +93,13 @@ def data_bytes(here: Environment) -> int:
 
 async def crowd(here: Environment, clients: AsyncExitStack) -> None:
     """More clients than it has descriptors for, until it has none left."""
+
+    async def come() -> None:
+        for _ in range(24):
+            await clients.enter_async_context(here.client())
+
     with pytest.raises((ConnectFailed, TimeoutError)):
-        async with asyncio.timeout(2):
-            for _ in range(24):
-                await clients.enter_async_context(here.client())
+        await asyncio.wait_for(come(), 2)
     [pid] = carriers(here.stack.run_id, "daemon")
     async with asyncio.timeout(5):
         # libuv gives one up for a moment, to turn a client away.
@@ -242,6 +245,14 @@ async def test_a_daemon_that_is_started_anew_is_still_limited(here: Place) -> No
         async with here.inject(Restart()):
             assert limits(here) == {(100, USUAL[1])}
         assert await works(here)
+    assert limits(here) == {USUAL}
+
+
+async def test_a_failing_test_leaves_its_daemon_as_it_was(here: Place) -> None:
+    """Whatever is raised where the limit is in place."""
+    with pytest.raises(ZeroDivisionError):
+        async with here.inject(DescriptorLimit(descriptors=100)):
+            raise ZeroDivisionError
     assert limits(here) == {USUAL}
 
 

@@ -96,6 +96,8 @@ class ContainerDaemon:
         self._image_id: str | None = None
         self._reservation: Reservation | None = None
         self._harmed: set[str] = set()
+        # What its descriptors are tightened to; None: they are not.
+        self._descriptors: int | None = None
         # From its hello until somebody ends it.
         self._wanted = False
 
@@ -226,6 +228,9 @@ class ContainerDaemon:
         if not self.program.alive:
             await in_thread(self.program.start)
             await self.ready()
+            if self._descriptors is not None:
+                # Those of its processes alone are not its container's.
+                await in_thread(self._limit_descriptors, self._descriptors)
 
     async def disconnect(self) -> None:
         """Cut it off its network."""
@@ -253,18 +258,22 @@ class ContainerDaemon:
         if memory_bytes is not None or cpus is not None:
             await in_thread(self.program.box.limit, memory_bytes=memory_bytes, cpus=cpus)
         if descriptors is not None:
+            self._descriptors = descriptors
             await in_thread(self._limit_descriptors, descriptors)
 
     async def unlimit(self) -> None:
         """Put its usual limits back, where they were tightened."""
-        if "limited" in self._harmed and self.program.alive:
+        if "limited" in self._harmed:
             limits = self.daemon.limits
             await in_thread(
                 self.program.box.limit,
                 memory_bytes=limits.memory_bytes or 0,
                 cpus=limits.cpus or 0,
             )
-            await in_thread(self._limit_descriptors, limits.descriptors)
+            # One that does not run gets those back when it is started.
+            if self._descriptors is not None and self.program.alive:
+                await in_thread(self._limit_descriptors, limits.descriptors)
+        self._descriptors = None
         self._harmed.discard("limited")
 
     def _limit_descriptors(self, most: int | None) -> None:

@@ -127,7 +127,8 @@ async def test_every_process_of_a_daemon_is_limited(tmp_path: Path) -> None:
 
 async def test_one_that_raises_its_own_limit_is_limited(tmp_path: Path) -> None:
     """As Go and the JVM do when they start."""
-    async with Place(tmp_path, Scripted(script="ulimit -S -n hard; exec {reference}")) as here:
+    daemon = Scripted(script="ulimit -S -n $(ulimit -H -n); exec {reference}")
+    async with Place(tmp_path, daemon) as here:
         assert limits(here) == {USUAL}
 
 

@@ -16,7 +16,8 @@ class Limits:
     What a daemon may use. None: no limit.
 
     They keep a daemon that runs wild from taking the machine with it, and are wide enough
-    that no daemon in order meets them.
+    that no daemon in order meets them. A process of this machine is under those on memory (of
+    its data) and descriptors, a container under all.
 
     Args:
         memory_bytes: Memory, in bytes.

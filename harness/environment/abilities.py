@@ -13,7 +13,7 @@ from typing import Final
 from harness.daemons.base import Daemon
 from harness.environment.probe import ResetPath
 
-__all__ = ["ABILITIES", "OF_THE_DAEMON", "abilities_of", "reset_abilities"]
+__all__ = ["ABILITIES", "HARMS_THE_DAEMON", "OF_THE_DAEMON", "abilities_of", "reset_abilities"]
 
 ABILITIES: Final[Mapping[str, str]] = {
     "rst": "a TCP reset reaches the client as one",
@@ -32,10 +32,10 @@ ABILITIES: Final[Mapping[str, str]] = {
 }
 """Every ability, and what it means."""
 
-OF_THE_DAEMON: Final = (
-    *("process", "effects", "docker", "network"),
-    *("memory_limit", "cpu_limit", "descriptor_limit"),
-)
+HARMS_THE_DAEMON: Final = ("process", "network", "memory_limit", "cpu_limit", "descriptor_limit")
+"""Those that harm it for everybody who uses it."""
+
+OF_THE_DAEMON: Final = (*HARMS_THE_DAEMON, "effects", "docker")
 """Those that hang on where the daemon runs."""
 
 _NO_FRAMES: Final = "no fault of this version looks into frames"

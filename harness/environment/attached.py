@@ -117,7 +117,7 @@ class AttachedDaemon:
     async def unlimit(self) -> None:
         """It was never limited."""
 
-    async def limits_hit(self) -> list[str]:
+    async def limits_hit(self, *, since: int = 0) -> list[str]:
         """Nobody here knows."""
         return []
 

@@ -17,6 +17,7 @@ from harness.client.session import Session
 from harness.environment.clean_up import put_away
 from harness.environment.dialling import session_with
 from harness.environment.injection import Injection
+from harness.environment.own import refuse_when_full
 from harness.environment.stack import Stack
 from harness.errors import HealFailed, InvalidValue, ProgramExited, ProxyError
 from harness.faults.base import Fault
@@ -118,6 +119,7 @@ class Environment:
 
     async def __aenter__(self) -> Self:
         """Make the proxy. Where that fails, nothing of ours is left."""
+        refuse_when_full()
         if self._owns:
             await self.stack.__aenter__()
         try:
@@ -266,6 +268,7 @@ class Environment:
             HealFailed: If something is still there.
         """
         site = self.stack.site
+        self.stack.tightened.clear()
         steps = [site.unlimit(), site.connect(), site.resume()]
         # A daemon that ended by itself stays as it is: that is no fault of ours.
         if site.trouble is None:

@@ -23,7 +23,7 @@ from harness.environment.containers import Order
 from harness.environment.engine_events import EngineEvents
 from harness.environment.household import Household
 from harness.environment.images.own import own_image
-from harness.environment.limits import used_up, words_of
+from harness.environment.limits import used_up, with_words
 from harness.environment.logs import Log
 from harness.environment.networks import Network
 from harness.environment.processes import note_program, reserve_port
@@ -96,6 +96,8 @@ class ContainerDaemon:
         self._image_id: str | None = None
         self._reservation: Reservation | None = None
         self._harmed: set[str] = set()
+        # What its descriptors are tightened to; None: they are not.
+        self._descriptors: int | None = None
         # From its hello until somebody ends it.
         self._wanted = False
 
@@ -226,6 +228,9 @@ class ContainerDaemon:
         if not self.program.alive:
             await in_thread(self.program.start)
             await self.ready()
+            if self._descriptors is not None:
+                # Those of its processes alone are not its container's.
+                await in_thread(self._limit_descriptors, self._descriptors)
 
     async def disconnect(self) -> None:
         """Cut it off its network."""
@@ -253,18 +258,22 @@ class ContainerDaemon:
         if memory_bytes is not None or cpus is not None:
             await in_thread(self.program.box.limit, memory_bytes=memory_bytes, cpus=cpus)
         if descriptors is not None:
+            self._descriptors = descriptors
             await in_thread(self._limit_descriptors, descriptors)
 
     async def unlimit(self) -> None:
         """Put its usual limits back, where they were tightened."""
-        if "limited" in self._harmed and self.program.alive:
+        if "limited" in self._harmed:
             limits = self.daemon.limits
             await in_thread(
                 self.program.box.limit,
                 memory_bytes=limits.memory_bytes or 0,
                 cpus=limits.cpus or 0,
             )
-            await in_thread(self._limit_descriptors, limits.descriptors)
+            # One that does not run gets those back when it is started.
+            if self._descriptors is not None and self.program.alive:
+                await in_thread(self._limit_descriptors, limits.descriptors)
+        self._descriptors = None
         self._harmed.discard("limited")
 
     def _limit_descriptors(self, most: int | None) -> None:
@@ -288,19 +297,19 @@ class ContainerDaemon:
         finally:
             box.remove()
 
-    async def limits_hit(self) -> list[str]:
+    async def limits_hit(self, *, since: int = 0) -> list[str]:
         """The limits that it hit, each in words."""
         if self._box is None or not self._box.started:
             return []
-        return await in_thread(self._limits_hit)
+        return await in_thread(self._limits_hit, since)
 
-    def _limits_hit(self) -> list[str]:
+    def _limits_hit(self, since: int) -> list[str]:
         found = []
         with suppress(EnvironmentFailed):
             if self.program.out_of_memory:
                 found.append("memory: the kernel killed it for want of memory (OOM)")
             found += used_up(self.program.box.use(), self.daemon.limits)
-        return found + [line for line in words_of(self.written()) if line[:6] not in str(found)]
+        return with_words(found, self.written(since=since))
 
     async def end(self) -> None:
         """End it and give its address back."""

@@ -51,6 +51,7 @@ class Injection:
         self.fault = fault
         self.name = name
         self._site = stack.site
+        self._tightened = stack.tightened
         self._control = stack.control
         self._proxy = proxy
         self._recorder = recorder
@@ -188,9 +189,28 @@ class Injection:
         cpus: float | None = None,
         descriptors: int | None = None,
     ) -> None:
-        """Tighten its limits."""
+        """
+        Tighten its limits.
+
+        Raises:
+            InvalidValue: If one is not tighter than what the daemon usually has.
+        """
+        given = {"memory_bytes": memory_bytes, "cpus": cpus, "descriptors": descriptors}
+        tight = {name: value for name, value in given.items() if value is not None}
+        for name, value in tight.items():
+            usual = getattr(self._site.daemon.limits, name)
+            if usual is not None and value >= usual:
+                raise InvalidValue(
+                    f"{self.name} would limit nothing",
+                    [(name, f"{value:g} is not below {usual:g}, which it has in any case")],
+                )
+        self._tightened[self] = tight
         await self._site.limit(memory_bytes=memory_bytes, cpus=cpus, descriptors=descriptors)
 
     async def unlimit_daemon(self) -> None:
-        """Put its usual limits back."""
+        """Put its usual limits back, but for those that other faults have tightened."""
+        self._tightened.pop(self, None)
         await self._site.unlimit()
+        still = {name: n for given in self._tightened.values() for name, n in given.items()}
+        if still:
+            await self._site.limit(**still)

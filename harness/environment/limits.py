@@ -7,13 +7,12 @@ Linux only; elsewhere a process of this machine has none, and environment.json s
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from harness.daemons.base import Limits
-from harness.errors import EnvironmentFailed
 
 try:
     import resource
@@ -24,9 +23,10 @@ __all__ = [
     "NOT_HERE",
     "can_limit",
     "describe_local",
-    "full_descriptors",
-    "own_use",
+    "exhausted",
     "put_on",
+    "used_up",
+    "with_words",
     "words_of",
 ]
 
@@ -34,10 +34,16 @@ _NO_QUOTA: Final = "a process of this machine has no such quota; the backend doc
 NOT_HERE: Final = "this system cannot limit a process that runs"
 _NEARLY: Final = 0.9
 
+# Memory not as the address space: Go, the JVM and others reserve far more than they ever use.
+_KINDS: Final = {"memory_bytes": "RLIMIT_DATA", "descriptors": "RLIMIT_NOFILE"}
+
 # What programs in most languages say where the kernel refuses them more.
 _SAID: Final = {
     "descriptors": r"too many open files|\bEMFILE\b|\bENFILE\b",
-    "memory": r"\bMemoryError\b|cannot allocate memory|out of memory|\bENOMEM\b",
+    "memory": (
+        r"\bMemoryError\b|\bOutOfMemoryError\b|\bbad_alloc\b|\bENOMEM\b"
+        r"|cannot allocate memory|out of memory|memory allocation of \d+ bytes failed"
+    ),
     "processes": r"can't start new thread|fork: .*temporarily unavailable",
 }
 _WORDS: Final = {name: re.compile(words, re.IGNORECASE) for name, words in _SAID.items()}
@@ -48,30 +54,51 @@ def can_limit() -> bool:
     return hasattr(resource, "prlimit")
 
 
-def put_on(pid: int, limits: Limits) -> None:
+def put_on(pids: Iterable[int], limits: Limits) -> dict[str, str]:
     """
-    Put limits on a process, and on what it starts from now on.
+    Put limits on processes, and on what they start from now on.
 
-    Only the soft ones: a hard one could not be raised again. One that is above what this
-    process may give is left as it is.
+    Only the soft ones: a hard one could not be raised again.
+
+    Returns:
+        The limits that do not hold as they were asked for, each with the reason.
     """
     if not can_limit():
-        return
-    # Not the address space: Go, the JVM and others reserve far more than they ever use.
-    wanted = {resource.RLIMIT_NOFILE: limits.descriptors, resource.RLIMIT_DATA: limits.memory_bytes}
-    for kind, value in wanted.items():
-        with suppress(OSError, ValueError):
-            _, hard = resource.prlimit(pid, kind)
-            most = hard if value is None else value
-            soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
-            resource.prlimit(pid, kind, (soft, hard))
+        return dict.fromkeys(_KINDS, NOT_HERE)
+    lacking = {}
+    for pid in pids:
+        for name, kind in _KINDS.items():
+            wanted = getattr(limits, name)
+            try:
+                soft, hard = _soft(pid, kind, wanted)
+                resource.prlimit(pid, getattr(resource, kind), (soft, hard))
+            except ProcessLookupError:
+                continue  # It has ended.
+            except (OSError, ValueError, OverflowError) as error:
+                lacking[name] = f"process {pid} refuses it: {error}"
+            else:
+                if wanted is not None and soft != wanted:
+                    lacking[name] = f"the hard limit here is {hard}, and holds instead of {wanted}"
+    return lacking
 
 
-def describe_local(limits: Limits) -> dict[str, Any]:
-    """Which limits hold for a process of this machine, and why the others do not."""
-    lacking = {"cpus": _NO_QUOTA, "processes": _NO_QUOTA}
-    if not can_limit():
-        lacking |= {"memory_bytes": NOT_HERE, "descriptors": NOT_HERE}
+def _soft(pid: int, kind: str, wanted: int | None) -> tuple[int, int]:
+    """The soft limit that a process can have for one that is wanted, and its hard one."""
+    _, hard = resource.prlimit(pid, getattr(resource, kind))
+    if wanted is None:
+        return hard, hard
+    return (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)), hard
+
+
+def describe_local(limits: Limits, lacking: Mapping[str, str]) -> dict[str, Any]:
+    """
+    Which limits hold for a process of this machine, and why the others do not.
+
+    Args:
+        limits: Those asked for.
+        lacking: What `put_on` said of them.
+    """
+    lacking = {"cpus": _NO_QUOTA, "processes": _NO_QUOTA, **lacking}
     values = {
         "memory_bytes": limits.memory_bytes,
         "cpus": limits.cpus,
@@ -82,16 +109,54 @@ def describe_local(limits: Limits) -> dict[str, Any]:
     return {**held, "not_limited": lacking}
 
 
-def full_descriptors(pids: list[int]) -> list[str]:
-    """Processes that have no descriptor left, in words. Nothing where that cannot be seen."""
+def exhausted(pids: Iterable[int], limits: Limits) -> list[str]:
+    """
+    Which of these limits processes have used up at this moment, in words.
+
+    Nothing where that cannot be seen. A limit that a process gave itself is not among them.
+    """
     found = []
-    for pid in pids:
-        with suppress(OSError, AttributeError):
+    for pid in pids if can_limit() else ():
+        # A process that ends while it is looked at, or is somebody else's.
+        with suppress(OSError):
             used = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
-            soft, _ = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-            if used >= soft:
-                found.append(f"descriptors: process {pid} has {used} of {soft} open")
+            most = _ours(pid, "RLIMIT_NOFILE", limits.descriptors)
+            if most is not None and used >= most:
+                found.append(f"descriptors: {used} of {most} open in process {pid}")
+            used = _data_bytes(pid)
+            most = _ours(pid, "RLIMIT_DATA", limits.memory_bytes)
+            # The kernel keeps no count of what it refused.
+            if most is not None and used >= _NEARLY * most:
+                found.append(
+                    f"memory: {used} of {most} bytes of data in process {pid},"
+                    " so more was likely refused"
+                )
     return found
+
+
+def _ours(pid: int, kind: str, wanted: int | None) -> int | None:
+    now, _ = resource.prlimit(pid, getattr(resource, kind))
+    return now if wanted is not None and now == _soft(pid, kind, wanted)[0] else None
+
+
+def _data_bytes(pid: int) -> int:
+    """What counts against its limit on data."""
+    rows = Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines()
+    [size] = [row.split()[1] for row in rows if row.startswith("VmData:")] or ["0"]
+    return int(size) * 1024
+
+
+def with_words(found: Iterable[str], log: str) -> list[str]:
+    """What was found, and what a daemon's own log says beside it of each limit."""
+    rows = list(found)
+    for line in words_of(log):
+        name, _, words = line.partition(": ")
+        same = [n for n, row in enumerate(rows) if row.startswith(f"{name}:")]
+        if same:
+            rows[same[0]] += f"; {words}"
+        else:
+            rows.append(line)
+    return rows
 
 
 def words_of(log: str) -> list[str]:
@@ -117,25 +182,3 @@ def used_up(use: Mapping[str, Any], limits: Limits) -> list[str]:
         of = f"{held['throttled_periods']} of {held['periods']} periods"
         found.append(f"cpus: held back in {of}")
     return found
-
-
-def own_use() -> dict[str, Any]:
-    """
-    What the harness itself uses: open descriptors and their limit, peak memory in bytes.
-
-    Raises:
-        EnvironmentFailed: If nearly all descriptors are in use: what is begun now would fail
-            somewhere, for that reason and without saying so.
-    """
-    folder = Path("/proc/self/fd")
-    if resource is None or not folder.exists():
-        return {}
-    used = sum(1 for _ in folder.iterdir())
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if used >= _NEARLY * soft:
-        raise EnvironmentFailed(
-            f"the harness has {used} of {soft} descriptors open",
-            [("next", "raise the limit (`ulimit -n 65536`), or close what is not needed")],
-        )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"descriptors": used, "descriptors_limit": soft, "peak_memory_bytes": peak}

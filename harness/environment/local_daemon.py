@@ -8,26 +8,27 @@ down, so a restarted daemon has its old one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from harness.address import Address
 from harness.clock import now
-from harness.daemons.base import Daemon, Limits
+from harness.daemons.base import Daemon
 from harness.environment.household import Household
 from harness.environment.limits import (
     NOT_HERE,
     can_limit,
     describe_local,
-    full_descriptors,
+    exhausted,
     put_on,
-    words_of,
+    with_words,
 )
 from harness.environment.processes import Program, end_program, note_program, reserve_port
 from harness.environment.readiness import daemon_ready
 from harness.environment.reaper import carriers
-from harness.errors import InvalidValue, ProgramExited
+from harness.errors import EnvironmentFailed, InvalidValue, ProgramExited
 from harness.history import Recorder, Silent
 from harness.proxy.ports import Reservation
 
@@ -61,7 +62,11 @@ class LocalDaemon:
         self._program: Program | None = None
         # From its hello until somebody ends it.
         self._wanted = False
-        self._limited = False
+        # Those it runs under now, and of its usual ones those that do not hold, with the reason.
+        self._limits = daemon.limits
+        self._lacking: dict[str, str] = {}
+        # What it had used up when last it could be seen.
+        self._hit: list[str] = []
 
     @property
     def program(self) -> Program:
@@ -113,7 +118,7 @@ class LocalDaemon:
 
     def _begin(self) -> None:
         self.program.start()
-        put_on(self.program.pid, self.daemon.limits)
+        put_on([self.program.pid], self._limits)
 
     def _new(self) -> Program:
         """Its program on a fresh port, not yet started."""
@@ -159,6 +164,8 @@ class LocalDaemon:
         program = self.program
         await daemon_ready(self.daemon, self.address, program)
         self._wanted = True
+        # Again: it may have forked before, and some runtimes raise their own limit as they start.
+        self._lacking = put_on(self._pids(), self._limits)
         ready_ms = round((now() - program.started_at) * 1000, 1)
         note_program(self._recorder, program, "started", ready_ms=ready_ms)
 
@@ -175,12 +182,14 @@ class LocalDaemon:
     async def kill(self) -> None:
         """End them at once."""
         self._wanted = False
+        self._look()
         await self.program.kill()
         note_program(self._recorder, self.program, "ended")
 
     async def stop(self, *, within_s: float) -> None:
         """Ask them to end, and kill them after that many seconds."""
         self._wanted = False
+        self._look()
         await self.program.stop(within_s=within_s)
         note_program(self._recorder, self.program, "ended")
 
@@ -212,31 +221,47 @@ class LocalDaemon:
         """Tighten those of its limits that are given."""
         given = {"memory_bytes": memory_bytes, "cpus": cpus, "descriptors": descriptors}
         tight = {name: value for name, value in given.items() if value is not None}
-        self._limited = True
-        self._limit_all(replace(self.daemon.limits, **tight))  # type: ignore[arg-type]
+        self._limits = replace(self._limits, **tight)  # type: ignore[arg-type]
+        lacking = put_on(self._pids(), self._limits)
+        if refused := [(name, lacking[name]) for name in tight if name in lacking]:
+            raise EnvironmentFailed("the daemon cannot be limited so", refused)
 
     async def unlimit(self) -> None:
         """Put its usual limits back, where they were tightened."""
-        if self._limited:
-            self._limit_all(self.daemon.limits)
-        self._limited = False
+        if self._limits != self.daemon.limits:
+            self._look()
+            self._limits = self.daemon.limits
+            put_on(self._pids(), self._limits)
 
-    def _limit_all(self, limits: Limits) -> None:
-        for pid in carriers(self._household.run_id, "daemon"):
-            put_on(pid, limits)
+    def _pids(self) -> list[int]:
+        """Its processes, also one that hides its environment variables."""
+        found = carriers(self._household.run_id, "daemon")
+        if self.program.exit_code is None and self.program.pid not in found:
+            found.append(self.program.pid)
+        return found
 
-    async def limits_hit(self) -> list[str]:
+    def _look(self) -> None:
+        """Remember what it has used up, before that is not to be seen any more."""
+        self._hit += [line for line in self._exhausted() if line not in self._hit]
+
+    def _exhausted(self) -> list[str]:
+        why = "" if self._limits == self.daemon.limits else ", under a fault"
+        return [line + why for line in exhausted(self._pids(), self._limits)]
+
+    async def limits_hit(self, *, since: int = 0) -> list[str]:
         """The limits that it hit, each in words."""
-        if self._program is None:
+        if self._program is None or not self.program.started:
             return []
-        full = full_descriptors(carriers(self._household.run_id, "daemon"))
-        said = [line for line in words_of(self.written()) if not full or "descriptors" not in line]
-        return full + said
+        found = [*self._hit, *(line for line in self._exhausted() if line not in self._hit)]
+        with suppress(OSError):
+            return with_words(found, self.written(since=since))
+        return found
 
     async def end(self) -> None:
         """End it and give its port back."""
         self._wanted = False
-        if self._program is not None:
+        if self._program is not None and self.program.started:
+            self._look()
             await end_program(self._program, self._recorder, within_s=_DAEMON_STOP_S)
         if self._reservation is not None:
             self._reservation.close()
@@ -257,5 +282,5 @@ class LocalDaemon:
             "command": self.program.command,
             "address": str(self.address),
             "promises": list(self.daemon.promises),
-            "limits": describe_local(self.daemon.limits),
+            "limits": describe_local(self.daemon.limits, self._lacking),
         }

@@ -19,7 +19,7 @@ from harness.daemons.base import Daemon
 from harness.environment.abilities import abilities_of, reset_abilities
 from harness.environment.clean_up import put_away, side_by_side
 from harness.environment.household import Household
-from harness.environment.limits import own_use
+from harness.environment.own import own_use, refuse_when_full
 from harness.environment.probe import ResetPath, probe_reset
 from harness.environment.processes import Started
 from harness.environment.threads import in_thread
@@ -141,8 +141,13 @@ class Site(Part, Protocol):
     async def unlimit(self) -> None:
         """Put its usual limits back, where they were tightened."""
 
-    async def limits_hit(self) -> list[str]:
-        """The limits that it hit, each in words; never an error."""
+    async def limits_hit(self, *, since: int = 0) -> list[str]:
+        """
+        The limits that it hit, each in words; never an error, after it has ended neither.
+
+        Args:
+            since: Take what its log says from that byte on.
+        """
 
 
 class Server(Part, Protocol):
@@ -186,6 +191,9 @@ class Stack:
             none, or it is others' too.
         lent: Whether others use the server too: it is started where it does not run yet, and
             not ended.
+
+    Attributes:
+        tightened: The limits of the daemon that faults in place have tightened, by fault.
     """
 
     def __init__(
@@ -203,6 +211,7 @@ class Stack:
         self.server = server
         self.ends_server = server.own and not lent
         self.recorder: Recorder = Silent() if recorder is None else recorder
+        self.tightened: dict[object, dict[str, Any]] = {}
         self._network = network
         self._resets: ResetPath | None = None
 
@@ -246,7 +255,7 @@ class Stack:
 
     async def __aenter__(self) -> Self:
         """Start both and wait until both answer. Where that fails, nothing is left."""
-        own_use()
+        refuse_when_full()
         try:
             self.household.open()
             if self._network is not None:

@@ -112,7 +112,7 @@ class Target(Protocol):
         """Tighten those of the daemon's limits that are given."""
 
     async def unlimit_daemon(self) -> None:
-        """Put its usual limits back."""
+        """Put its usual limits back, but for those that other faults have tightened."""
 
 
 @dataclass(frozen=True, kw_only=True)

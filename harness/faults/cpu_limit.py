@@ -1,4 +1,4 @@
-"""The daemon may use less than before: CPU time."""
+"""The daemon gets less CPU time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ __all__ = ["CpuLimit"]
 @fault
 class CpuLimit(Fault):
     """
-    Give the daemon a tighter limit; its old one is back when lifted.
+    Give the daemon less CPU time than it usually has; its usual limit is back when lifted.
+
+    It is refused nothing: it is held back, and everything takes longer. Only a container can be.
+    A limit that is not below the daemon's usual one is refused when it is put on.
 
     Args:
-        cpus: The most it may use: CPU time, in CPUs.
+        cpus: The most CPU time it may have, in CPUs: 0.5 is half of one.
 
     Raises:
         InvalidValue: If the limit is not above 0.

@@ -1,4 +1,4 @@
-"""The daemon may use less than before: open files and sockets of each process."""
+"""The daemon gets fewer descriptors."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ __all__ = ["DescriptorLimit"]
 @fault
 class DescriptorLimit(Fault):
     """
-    Give the daemon a tighter limit; its old one is back when lifted.
+    Give the daemon fewer descriptors than it usually has; its usual limit is back when lifted.
+
+    What is open stays open. New files and connections fail with EMFILE: a proxy before it
+    accepts still, as the kernel does for it.
+    A limit that is not below the daemon's usual one is refused when it is put on.
 
     Args:
-        descriptors: The most it may use: open files and sockets of each process.
+        descriptors: The most open files and sockets that each of its processes may have.
 
     Raises:
         InvalidValue: If the limit is not above 0.

@@ -1,4 +1,4 @@
-"""The daemon may use less than before: memory."""
+"""The daemon gets less memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ __all__ = ["MemoryLimit"]
 @fault
 class MemoryLimit(Fault):
     """
-    Give the daemon a tighter limit; its old one is back when lifted.
+    Give the daemon less memory than it usually has; its usual limit is back when lifted.
+
+    A process of this machine keeps what it has, and is refused more (RLIMIT_DATA): its
+    allocations fail. A container is limited as a whole, and the kernel kills what goes beyond.
+    A limit that is not below the daemon's usual one is refused when it is put on.
 
     Args:
-        limit_bytes: The most it may use: memory, in bytes.
+        limit_bytes: The most it may have, in bytes; each of its processes, where they are
+            processes of this machine.
 
     Raises:
         InvalidValue: If the limit is not above 0.

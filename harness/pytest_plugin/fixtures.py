@@ -108,8 +108,9 @@ def harness_isolation(
 
     Its marker says, else --harness-isolation, else the cheapest that is sound: a daemon is
     shared where it can be seen afterwards that nothing was left in it, and the test does not
-    need its process. The runs of one test share it only where it reports on itself.
+    need to harm it. The runs of one test share it only where it reports on itself.
     """
+    from harness.environment.abilities import HARMS_THE_DAEMON
     from harness.pytest_plugin.house import can_be_shared
 
     marked = marks.isolation(request.node) or harness_settings.isolation
@@ -117,7 +118,8 @@ def harness_isolation(
         return marked
     with told():
         shared = can_be_shared(harness_daemon, among_runs=RUN in request.node.stash)
-        own = harness_daemon.address is None and "process" in marks.needs(request.node)
+        harms = not set(HARMS_THE_DAEMON).isdisjoint(marks.needs(request.node))
+        own = harness_daemon.address is None and harms
         return "proxy" if shared and not own else "daemon"
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 import pytest
 
 from harness.daemons.base import Daemon
+from harness.environment.abilities import HARMS_THE_DAEMON
 from harness.environment.backends import Choice, name_of_proxy
 from harness.environment.clean_up import notes_of, put_away
 from harness.environment.injection import Injection
@@ -171,7 +172,7 @@ class Place:
             name=name_of_proxy(wish.choice.proxy),
             seed=wish.seed,
             recorder=self._watch,
-            without={} if own or not stack.site.own else {"process": _SHARED},
+            without={} if own else _not_of_others(stack),
         )
         try:
             await environment.__aenter__()
@@ -241,7 +242,7 @@ class Place:
             return self._limits_hit
         with suppress(HarnessError, TimeoutError):
             self._limits_hit = self.house.portal.run(
-                self._open.stack.site.limits_hit(), within_s=_LOOK_S
+                self._open.stack.site.limits_hit(since=self._since[0]), within_s=_LOOK_S
             )
         return self._limits_hit
 
@@ -293,7 +294,7 @@ class Place:
             await put_away(trouble, self._write_results(trouble), self._end_record())
 
     async def _see_limits(self, environment: TestEnvironment) -> None:
-        self._limits_hit = await environment.stack.site.limits_hit()
+        self._limits_hit = await environment.stack.site.limits_hit(since=self._since[0])
 
     async def _put_back(self, environment: TestEnvironment) -> None:
         try:
@@ -335,3 +336,9 @@ class Place:
             self._history.close()
         finally:
             self._run.close()
+
+
+def _not_of_others(stack: Stack) -> dict[str, str]:
+    """What could be done to a daemon, and is not while other tests use it too."""
+    there = stack.abilities
+    return {name: _SHARED for name in HARMS_THE_DAEMON if there[name] is None}

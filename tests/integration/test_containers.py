@@ -25,10 +25,12 @@ from harness.faults.armed_reset import ArmedReset
 from harness.faults.cpu_limit import CpuLimit
 from harness.faults.descriptor_limit import DescriptorLimit
 from harness.faults.disconnect import Disconnect
+from harness.faults.kill import Kill
 from harness.faults.latency import Latency
 from harness.faults.limit_data import LimitData
 from harness.faults.memory_limit import MemoryLimit
 from harness.faults.reset_peer import ResetPeer
+from harness.faults.restart import Restart
 from harness.faults.stop import Stop
 from tests.backends import in_containers
 from tests.integration.stacks import Place, remains
@@ -216,6 +218,34 @@ async def test_a_memory_limit_is_put_on_and_taken_off(here: Place) -> None:
     async with here.inject(MemoryLimit(limit_bytes=128 << 20)):
         assert await most() == 128 << 20
     assert await most() == usual == Limits().memory_bytes
+
+
+async def both_limits(here: Place) -> tuple[int, int]:
+    """Of the container's memory, in bytes, and of its first process's descriptors."""
+    box = here.stack.site.program.box
+    use = await asyncio.to_thread(box.use)
+    code, text = await asyncio.to_thread(box.execute, ["cat", "/proc/1/limits"])
+    assert code == 0
+    return use["memory_stats"]["limit"], int(str(text).partition("Max open files")[2].split()[0])
+
+
+async def test_limits_hold_over_a_restart_and_go_one_by_one(here: Place) -> None:
+    """Also those that are not the container's but its processes'."""
+    usual = await both_limits(here)
+    async with here.inject(MemoryLimit(limit_bytes=128 << 20)):
+        async with here.inject(DescriptorLimit(descriptors=100)), here.inject(Restart()):
+            assert await both_limits(here) == (128 << 20, 100)
+        assert await both_limits(here) == (128 << 20, usual[1])
+    assert await both_limits(here) == usual
+
+
+async def test_a_killed_one_that_is_healed_has_its_usual_limits(here: Place) -> None:
+    """Although nobody could lift them while it was down."""
+    usual = await both_limits(here)
+    tight = MemoryLimit(limit_bytes=128 << 20), DescriptorLimit(descriptors=100)
+    async with here.inject(tight[0]), here.inject(tight[1]), here.inject(Kill()):
+        await here.heal()
+        assert await both_limits(here) == usual
 
 
 async def test_one_killed_for_want_of_memory_is_named(tmp_path: Path) -> None:

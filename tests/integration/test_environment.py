@@ -18,6 +18,7 @@ from harness.faults.latency import Latency
 from harness.faults.pause import Pause
 from harness.faults.reset_peer import ResetPeer
 from harness.faults.restart import Restart
+from harness.faults.stop import Stop
 from harness.faults.timeout import Timeout
 from tests.backends import CHOICES
 from tests.integration.stacks import Place, armed, end_server, remains
@@ -183,6 +184,25 @@ async def test_restart_ends_the_daemon_in_order(here: Place) -> None:
             await client.call("echo", {"text": "x"})
 
         assert (client.ending.kind, client.ending.code) == ("closed", 1001)
+
+
+async def test_a_stopped_daemon_says_goodbye_and_stays_away(here: Place) -> None:
+    """Close frame 1001 and exit code 0; it is back, as another process, when it is lifted."""
+    before = newest(here)
+    async with here.client() as client:
+        async with here.inject(Stop()):
+            assert here.stack.site.program.state == "exited with 0"
+            with pytest.raises(ConnectFailed):
+                async with here.client():
+                    pass
+            assert newest(here) == before
+        with pytest.raises(Exception, match="connection"):
+            await client.call("echo", {"text": "x"})
+
+        assert (client.ending.kind, client.ending.code) == ("closed", 1001)
+    assert newest(here) > before
+    async with here.client() as again:
+        assert (await again.call("echo", {"text": "back"})).text == "back"
 
 
 async def test_the_url_serves_any_client(here: Place) -> None:

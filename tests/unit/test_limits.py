@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from harness.daemons.base import Limits
-from harness.environment.limits import used_up, words_of
+from harness.environment.limits import (
+    NOT_HERE,
+    describe_local,
+    exhausted,
+    put_on,
+    used_up,
+    with_words,
+    words_of,
+)
 from harness.errors import InvalidValue
 from harness.project.limits import read_limits
 
@@ -81,6 +93,8 @@ def test_what_an_engine_tells_is_read():
         ("OSError: [Errno 24] Too many open files", "descriptors"),
         ("Error: EMFILE, open 'x'", "descriptors"),
         ("MemoryError", "memory"),
+        ("java.lang.OutOfMemoryError: Java heap space", "memory"),
+        ("memory allocation of 4096 bytes failed", "memory"),
         ("RuntimeError: can't start new thread", "processes"),
     ],
 )
@@ -94,3 +108,40 @@ def test_a_daemons_own_words_are_understood(log: str, limit: str):
 def test_a_daemon_that_is_well_says_nothing_of_it():
     """Words like those that mean no limit."""
     assert words_of("memory: 20 MB, EMFILES, nothing open") == []
+
+
+def test_where_no_running_process_can_be_limited_that_is_said(monkeypatch: pytest.MonkeyPatch):
+    """As on macOS: nothing is limited, nothing is seen, and nothing fails."""
+    monkeypatch.delattr("resource.prlimit")
+
+    lacking = put_on([os.getpid()], Limits())
+    described = describe_local(Limits(), lacking)
+
+    assert lacking == {"memory_bytes": NOT_HERE, "descriptors": NOT_HERE}
+    assert described["not_limited"].keys() == {"memory_bytes", "cpus", "processes", "descriptors"}
+    assert not any(value for name, value in described.items() if name != "not_limited")
+    assert exhausted([os.getpid()], Limits()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prlimit is Linux's")
+def test_a_limit_that_a_process_gave_itself_is_none_of_ours():
+    """A sandbox has none left from the start; that is how it wants to be."""
+    with subprocess.Popen(["sleep", "1000"]) as alone:
+        try:
+            _, hard = resource.prlimit(alone.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(alone.pid, resource.RLIMIT_NOFILE, (0, hard))
+
+            assert exhausted([alone.pid], Limits(descriptors=64)) == []
+        finally:
+            alone.kill()
+
+
+def test_what_was_seen_and_what_the_log_says_are_told_together():
+    """Of one limit in one sentence; what only one of them tells stands for itself."""
+    log = "OSError: Too many open files\nMemoryError"
+
+    assert with_words(["descriptors: 8 of 8 open", "cpus: held back"], log) == [
+        'descriptors: 8 of 8 open; its log says "Too many open files"',
+        "cpus: held back",
+        'memory: its log says "MemoryError"',
+    ]

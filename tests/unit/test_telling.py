@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.demo.telling import close_line
+from harness.demo import _verdict
+from harness.demo.telling import Step, close_line
 
 
 def hints(runs: Path, monkeypatch: pytest.MonkeyPatch, *, command: str | None = "harness"):
@@ -34,6 +35,45 @@ def test_the_hints_are_as_short_as_one_would_type_them(monkeypatch: pytest.Monke
 
     assert said["again"] == "harness demo --seed 7"
     assert said["timeline"] == "harness show runs/demo/20261122-191500"
+
+
+def test_a_limit_that_was_hit_stands_beside_the_verdict():
+    """
+    Each in a line of its own.
+    """
+    text = close_line(
+        "unknown",
+        [],
+        total=6,
+        elapsed_s=1.0,
+        left=[],
+        limits_hit=["descriptors: 8192 of 8192 open in process 7"],
+        again="--seed 7",
+        runs=Path("runs"),
+        directory=Path("runs/demo/20261122-191500"),
+    )
+
+    assert text.splitlines()[:2] == [
+        "  unknown: 0 of 6 steps, 1.0 s, nothing left running",
+        "  limit     descriptors: 8192 of 8192 open in process 7",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("limits_hit", "verdict"),
+    [
+        ([], "valid"),
+        (["memory: refused 3 times"], "unknown"),
+        (["cpus: held back in 2 of 9 periods"], "valid"),
+    ],
+)
+def test_a_daemon_that_was_refused_something_proves_nothing(limits_hit: list[str], verdict: str):
+    """
+    One that was merely slowed down does.
+    """
+    step = Step(name="echo", expected="", measured="", sides=(), verdict="valid", why="")
+
+    assert _verdict([step], [], limits_hit) == verdict
 
 
 def test_the_hints_repeat_the_folder_of_the_runs(monkeypatch: pytest.MonkeyPatch):

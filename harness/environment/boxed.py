@@ -21,6 +21,8 @@ from harness.errors import EnvironmentFailed
 __all__ = ["Boxed"]
 
 _FOLLOWED_S: Final = 5.0
+# An engine takes its time about it.
+_GONE: Final = ("removing", "dead", "removed")
 _OUT_OF_MEMORY: Final = "killed for want of memory (OOM)"
 
 
@@ -84,7 +86,7 @@ class Boxed:
         if self._lost is not None:
             return self._lost
         last = self._last
-        if last.status == "removed":
+        if last.status in _GONE:
             return "was removed by somebody else"
         if last.oom_killed:
             return _OUT_OF_MEMORY

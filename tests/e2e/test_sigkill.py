@@ -8,24 +8,33 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from harness.clock import now
+from harness.environment.backends import DOCKER, LOCAL, engine
 from harness.environment.reaper import carriers
 from tests.integration.foreign import KINDS, Foreign, foreign_server
 from tests.integration.refdaemon_process import started
 
-MOMENTS = 20
+# Fifty of them are a script: HARNESS_TEST_MOMENTS=50 make test-e2e ARGS="-k sigkill".
+MOMENTS = int(os.environ.get("HARNESS_TEST_MOMENTS", "10"))
 ATTACHED_MOMENTS = 5
 WITHIN_S = 1.0
+# A network takes the engine a while.
+BACKENDS_WITHIN_S = {LOCAL: 1.0, DOCKER: 2.0}
+# Between its first line and steady traffic.
+LONGEST_S = {LOCAL: 0.8, DOCKER: 1.4}
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def remains(run_id: str, ports: list[int], temporary: Path) -> list[str]:
+def remains(backend: str, run_id: str, ports: list[int], temporary: Path) -> list[str]:
     """What is left of a run, by name."""
     left = [f"process {pid}" for pid in carriers(run_id)]
+    if backend == DOCKER:
+        left += engine().remains(run_id)
     for port in ports:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -33,13 +42,16 @@ def remains(run_id: str, ports: list[int], temporary: Path) -> list[str]:
     return left + [f"file {path}" for path in temporary.iterdir()]
 
 
-def kill_one(after_s: float, directory: Path) -> tuple[list[str], int]:
-    """Start a harness, kill it so long after it began: what is left, how many ports it had."""
+def kill_one(backend: str, after_s: float | None, directory: Path) -> tuple[list[str], int]:
+    """
+    Start a harness, kill it so long after it began, or once it is at work: what is left, and
+    how many ports it had.
+    """
     directory.mkdir()
     temporary, ids = directory / "tmp", directory / "ids"
     temporary.mkdir()
     victim = subprocess.Popen(
-        [sys.executable, "-m", "tests.e2e.victim", str(ids)],
+        [sys.executable, "-m", "tests.e2e.victim", str(ids), backend],
         cwd=ROOT,
         env={**os.environ, "TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
@@ -48,30 +60,35 @@ def kill_one(after_s: float, directory: Path) -> tuple[list[str], int]:
     assert victim.stdout is not None
     with victim, victim.stdout:
         victim.stdout.readline()
-        try:
-            # The wait is the moment: the victim never ends by itself.
-            victim.wait(after_s)
-        except subprocess.TimeoutExpired:
-            victim.send_signal(signal.SIGKILL)
+        if after_s is None:
+            victim.stdout.readline()
+        else:
+            with suppress(subprocess.TimeoutExpired):
+                # The wait is the moment: the victim never ends by itself.
+                victim.wait(after_s)
+        victim.send_signal(signal.SIGKILL)
     run_id, *ports = ids.read_text().split("\n")
-    deadline = now() + WITHIN_S
-    while (left := remains(run_id, [int(port) for port in ports], temporary)) and now() < deadline:
+    deadline = now() + BACKENDS_WITHIN_S[backend]
+    numbers = [int(port) for port in ports]
+    while (left := remains(backend, run_id, numbers, temporary)) and now() < deadline:
         os.sched_yield()
     return left, len(ports)
 
 
-def test_nothing_survives_sigkill(tmp_path: Path) -> None:
-    """At 20 random moments between the first line and steady traffic."""
+@pytest.mark.timeout(60 + 10 * MOMENTS)
+def test_nothing_survives_sigkill(backend: str, tmp_path: Path) -> None:
+    """At random moments between the first line and steady traffic."""
     chance = random.Random()
     seed = chance.randrange(1_000_000)
     chance.seed(seed)
     left, ready = {}, 0
-    for n in range(MOMENTS):
-        moment = chance.uniform(0, 0.8)
-        remaining, ports = kill_one(moment, tmp_path / str(n))
+    # The first and the last are certain: starting up, and at work.
+    moments = [0.0, *(chance.uniform(0, LONGEST_S[backend]) for _ in range(MOMENTS - 2)), None]
+    for n, moment in enumerate(moments):
+        remaining, ports = kill_one(backend, moment, tmp_path / str(n))
         ready += ports == 2
         if remaining:
-            left[f"{moment:.3f} s"] = remaining
+            left["at work" if moment is None else f"{moment:.3f} s"] = remaining
 
     assert left == {}, f"seed {seed}"
     # Some of the moments met it starting up, some at work; else the test tests little.

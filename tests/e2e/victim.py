@@ -6,22 +6,30 @@ import asyncio
 import sys
 from pathlib import Path
 
-from harness.environment.local import LocalEnvironment
+from harness.daemons.base import Daemon
+from harness.daemons.reference import Reference
+from harness.environment.backends import LOCAL, stack_of
+from harness.environment.base import Environment
 from harness.faults.latency import Latency
+from tests.backends import CHOICES
 from tests.integration.stacks import FORKING, Scripted
 
 
-async def main(ids: Path) -> None:
-    environment = LocalEnvironment(Scripted(script=FORKING))
+async def main(ids: Path, backend: str) -> None:
+    # What forks in a container goes with it.
+    daemon: Daemon = Scripted(script=FORKING) if backend == LOCAL else Reference()
+    stack = stack_of(daemon, choice=CHOICES[backend])
+    environment = Environment(stack, owns=True)
     # Known before the first process starts, so that the test always knows whom to look for.
-    ids.write_text(environment.stack.run_id)
+    ids.write_text(stack.run_id)
     print("begun", flush=True)
     async with environment:
-        ports = [environment.stack.site.address.port, int(environment.control.url.split(":")[-1])]
-        ids.write_text("\n".join([environment.stack.run_id, *map(str, ports)]))
+        ports = [environment.address.port, int(environment.control.url.split(":")[-1])]
+        ids.write_text("\n".join([stack.run_id, *map(str, ports)]))
         async with environment.client() as client, environment.inject(Latency(latency_ms=1)):
+            print("at work", flush=True)
             while True:
                 await client.call("echo", {"text": "alive"})
 
 
-asyncio.run(main(Path(sys.argv[1])))
+asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -37,3 +38,11 @@ async def upstream() -> AsyncIterator[Upstream]:
     """A TCP server in this process that keeps what it received and answers as it is told."""
     async with Upstream() as server, asyncio.timeout(BOUND_S * 4):
         yield server
+
+
+@pytest.fixture
+def compose() -> None:
+    """Docker Compose, where it is."""
+    asked = ["docker", "compose", "version"]
+    if subprocess.run(asked, capture_output=True, check=False).returncode:
+        pytest.skip("no Compose: its plugin is not here")

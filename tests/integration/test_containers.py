@@ -352,7 +352,7 @@ async def test_a_dockerfile_is_built(project: Path, tmp_path: Path) -> None:
     assert remains(here.stack) == []
 
 
-async def test_a_compose_project_is_brought_up_and_down(project: Path, tmp_path: Path) -> None:
+async def test_a_compose_project_is_brought_up_and_down(compose: None, project: Path) -> None:
     """Twice at once: what it would publish is not, and its volumes go with it."""
     container = Container(compose=project / "compose.yaml", service="echo", port=9000)
     daemon = Containerized(container=container, dialect=Plain())

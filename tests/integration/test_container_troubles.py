@@ -1,0 +1,264 @@
+"""What goes wrong with containers: each a clear error with its remedy, and nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from harness.daemons.base import Container, Daemon
+from harness.daemons.container import Containerized
+from harness.daemons.reference import IMAGE, Reference
+from harness.dialects.plain import Plain
+from harness.environment.backends import DOCKER, Choice, OwnEnvironment, engine, stack_of
+from harness.environment.containers import Engine
+from harness.errors import EnvironmentFailed, HarnessError, ProgramExited, StartTimeout
+from tests.backends import in_containers
+from tests.integration.stacks import remains
+
+pytestmark = in_containers
+
+IN_CONTAINERS = Choice(backend=DOCKER)
+
+
+async def refused(daemon: Daemon, directory: Path, error: type[HarnessError]) -> str:
+    """The text of the error that starting this daemon ends with; nothing is left then."""
+    stack = stack_of(daemon, choice=IN_CONTAINERS, directory=directory)
+    with pytest.raises(error) as caught:
+        async with stack:
+            pass
+    assert remains(stack) == []
+    return str(caught.value)
+
+
+def shell(script: str, **more: float) -> Containerized:
+    """A daemon that is a line of shell in our own image."""
+    container = Container(image=IMAGE, port=9000, command=("sh", "-c", script))
+    return Containerized(container=container, dialect=Plain(), **more)  # type: ignore[arg-type]
+
+
+async def test_an_image_that_is_not_here(tmp_path: Path) -> None:
+    """Named; nobody tries to fetch what nobody asked for."""
+    daemon = Containerized(container=Container(image="ws-harness-nothing:1", port=9000))
+    text = await refused(daemon, tmp_path, EnvironmentFailed)
+
+    assert "there is no image ws-harness-nothing:1 here" in text
+    assert "harness images" in text
+
+
+async def test_a_build_that_fails(tmp_path: Path) -> None:
+    """With the end of the builder's log."""
+    (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nRUN echo no such luck && false\n")
+    daemon = Containerized(container=Container(build=tmp_path, port=9000))
+    text = await refused(daemon, tmp_path / "run", EnvironmentFailed)
+
+    assert "cannot be built" in text
+    assert "no such luck" in text
+
+
+async def test_a_container_that_exits_at_once(tmp_path: Path) -> None:
+    """How it ended, and what it said."""
+    text = await refused(shell("echo no such luck; exit 3"), tmp_path, ProgramExited)
+
+    assert "the daemon exited with 3 before it was ready" in text
+    assert "no such luck" in text
+    assert f"{tmp_path}/daemon.log" in text
+
+
+async def test_a_container_that_never_answers(tmp_path: Path) -> None:
+    """Which container, what the last try met."""
+    text = await refused(shell("echo begun; sleep 99", start_timeout_s=1.0), tmp_path, StartTimeout)
+
+    assert 'daemon "container" was not ready within 1 s' in text
+    assert "(container harness-" in text
+    assert "last try" in text
+    assert "begun" in text
+
+
+async def test_a_command_that_the_image_has_not(tmp_path: Path) -> None:
+    """The engine's own words."""
+    container = Container(image=IMAGE, port=9000, command=("no-such-program",))
+    text = await refused(Containerized(container=container), tmp_path, EnvironmentFailed)
+
+    assert "cannot be started" in text
+    assert "no-such-program" in text
+
+
+@pytest.mark.usefixtures("compose")
+async def test_a_service_that_the_project_has_not(tmp_path: Path) -> None:
+    """With those that it has."""
+    if subprocess.run(
+        ["docker", "compose", "version"], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("no Compose: its plugin is not here")
+    file = tmp_path / "compose.yaml"
+    file.write_text(f"services: {{one: {{image: '{IMAGE}'}}}}\n")
+    container = Container(compose=file, service="two", port=9000)
+    text = await refused(Containerized(container=container), tmp_path / "run", EnvironmentFailed)
+
+    assert 'has no service "two"' in text
+    assert "services  one" in text
+
+
+async def test_one_that_somebody_else_removed_is_missed(tmp_path: Path) -> None:
+    """It is told so, and putting away goes on."""
+    here = OwnEnvironment(Reference(), backend=DOCKER, directory=tmp_path)
+    async with here:
+        name = here.stack.site.program.order.name
+        await asyncio.to_thread(engine().remove, name)
+        async with asyncio.timeout(5):
+            while here.stack.site.trouble is None:
+                await asyncio.sleep(0.01)
+        assert here.stack.site.trouble == "was removed by somebody else"
+    assert remains(here.stack) == []
+
+
+@pytest.fixture
+def taken() -> Iterator[str]:
+    """A pool of one subnet, which somebody has."""
+    run_id = f"test-taken-{os.getpid()}"
+    subnet = "10.229.7.0/26"
+    assert engine().make_network(run_id, run_id=run_id, subnet=subnet, gateway="10.229.7.1")
+    yield subnet
+    engine().sweep(run_id)
+
+
+async def test_no_subnet_is_free(
+    taken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was tried, what may be in the way, and how to take others."""
+    monkeypatch.setenv("HARNESS_DOCKER_SUBNETS", taken)
+    text = await refused(Reference(), tmp_path, EnvironmentFailed)
+
+    assert f"no subnet of {taken} is free" in text
+    assert "harness clean" in text
+
+
+@pytest.mark.parametrize("subnets", ["10.0.0.0/33", "8.8.0.0/16", "10.0.0.0/30", "fe80::/64"])
+async def test_subnets_that_are_none(
+    subnets: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Public ones are not ours to use."""
+    monkeypatch.setenv("HARNESS_DOCKER_SUBNETS", subnets)
+    text = await refused(Reference(), tmp_path, HarnessError)
+
+    assert "HARNESS_DOCKER_SUBNETS" in text
+
+
+class Forwarder:
+    """The engine's socket by another name, until it is closed: then the engine is gone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._open: list[socket.socket] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.socket(socket.AF_UNIX)
+                far.connect("/var/run/docker.sock")
+                self._open += [near, far]
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=self._copy, args=ends, daemon=True).start()
+
+    @staticmethod
+    def _copy(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Everybody loses the engine."""
+        self.path.unlink()
+        for end in (self._listener, *self._open):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+async def test_an_engine_that_dies_in_the_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What needs it fails and says why; the rest is put away."""
+    forwarder = Forwarder(tmp_path / "docker.sock")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{forwarder.path}")
+    lost = Engine()
+    monkeypatch.setattr("harness.environment.backends._engine", lambda: lost)
+    here = OwnEnvironment(Reference(), backend=DOCKER, directory=tmp_path)
+    with pytest.raises(EnvironmentFailed, match="does not answer any more"):
+        async with here:
+            forwarder.close()
+    monkeypatch.undo()
+
+    assert remains(here.stack) != []
+    engine().sweep(here.stack.run_id)
+    assert remains(here.stack) == []
+
+
+def command(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Our command, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "harness", *words],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_no_engine_is_told_with_the_remedy(tmp_path: Path) -> None:
+    """3, not a traceback."""
+    done = command(
+        *("demo", "--backend", "docker", "--runs", str(tmp_path)),
+        DOCKER_HOST=f"unix://{tmp_path}/nobody.sock",
+    )
+
+    assert done.returncode == 3
+    assert "no container engine answers at unix://" in done.stderr
+    assert "there is no such socket" in done.stderr
+    assert "--backend local" in done.stderr or "backend local" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_an_engine_auto_is_local(tmp_path: Path) -> None:
+    """And the reason is printed."""
+    done = command(
+        *("demo", "--backend", "auto", "--runs", str(tmp_path)),
+        DOCKER_HOST=f"unix://{tmp_path}/nobody.sock",
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("backend local: no container engine answers")
+    assert "backend local   proxy embedded" in done.stdout
+
+
+def test_a_socket_that_may_not_be_used(tmp_path: Path) -> None:
+    """Who may is said."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    # What it needs is imported first: nobody else may read this installation.
+    code = (
+        "import os; from harness.environment.containers import Engine; "
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534); Engine()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert "permission denied" in done.stderr
+    assert "join the group that owns it" in done.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("environment", "plugin", "daemon")
+BENCHMARKS = ("environment", "containers", "plugin", "daemon")
 
 
 def main() -> int:

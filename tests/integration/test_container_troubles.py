@@ -196,7 +196,7 @@ async def test_an_engine_that_dies_in_the_middle(
     forwarder = Forwarder(tmp_path / "docker.sock")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{forwarder.path}")
     lost = Engine()
-    monkeypatch.setattr("harness.environment.backends._engine", lambda: lost)
+    monkeypatch.setattr("harness.environment.backends._engine", lambda lost=lost: lost)
     here = OwnEnvironment(Reference(), backend=DOCKER, directory=tmp_path)
     with pytest.raises(EnvironmentFailed, match="does not answer any more"):
         async with here:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -211,8 +212,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print pass rates, annotations where GitHub reads them, and why it ended early."""
-    from harness.pytest_plugin.summary import annotate, pass_rates
+    """Pass rates, why it ended early; for GitHub annotations, and the summary of the job."""
+    from harness.pytest_plugin.summary import annotate, pass_rates, write_summary
 
     if last_words := terminalreporter.config.stash.get(LAST_WORDS, ""):
         terminalreporter.ensure_newline()
@@ -221,3 +222,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     pass_rates(terminalreporter)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         annotate(terminalreporter)
+    page = os.environ.get("GITHUB_STEP_SUMMARY")
+    # The workers of pytest-xdist report to their controller.
+    if page and not hasattr(terminalreporter.config, "workerinput"):
+        write_summary(terminalreporter, Path(page))

@@ -165,7 +165,14 @@ def _variables(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
     mine = {name: text for name, text in os.environ.items() if not name.startswith("HARNESS_")}
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
-    return {**mine, "TMPDIR": str(temporary), "COLUMNS": "200", **ON, **more}
+    return {
+        **mine,
+        "TMPDIR": str(temporary),
+        "COLUMNS": "200",
+        "GITHUB_STEP_SUMMARY": "",
+        **ON,
+        **more,
+    }
 
 
 def carried_out(

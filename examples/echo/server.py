@@ -11,9 +11,9 @@ async def echo(connection):
         await connection.send(message)
 
 
-async def main(port):
-    async with serve(echo, "127.0.0.1", port) as server:
+async def main(host, port):
+    async with serve(echo, host, port) as server:
         await server.serve_forever()
 
 
-asyncio.run(main(int(sys.argv[1])))
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))

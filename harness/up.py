@@ -16,7 +16,7 @@ from harness.address import Address, address_of_url, refuse_remote
 from harness.daemons.base import Daemon
 from harness.dialects.exai import Exai
 from harness.dialects.plain import Plain
-from harness.environment.backends import EMBEDDED, Choice, name_of_proxy, stack_of
+from harness.environment.backends import OWN_PROXIES, Choice, name_of_proxy, stack_of
 from harness.environment.base import Environment
 from harness.environment.clean_up import notes_of
 from harness.environment.dialling import session_with
@@ -44,18 +44,19 @@ _LATE: Final = {"type": "latency", "attributes": {"latency": 200}}
 
 
 async def up(
-    daemon: Daemon, *, proxy: str, seed: int, runs: Path, port: int = 0, api_port: int = 0
+    daemon: Daemon, *, choice: Choice, seed: int, runs: Path, port: int = 0, api_port: int = 0
 ) -> int:
     """
     Bring daemon and proxy up, say where they are, put them away when asked to end.
 
     Args:
         daemon: Whom: started here, or attached where it has an address.
-        proxy: "embedded", or the URL of a Toxiproxy's API.
+        choice: Where it runs, and behind what.
         seed: Root seed of the proxy's draws.
         runs: Where the run directory with record and logs is made.
         port: The port that clients connect to; 0 lets the system choose.
-        api_port: The port of our proxy's API; 0 lets the system choose.
+        api_port: The port of its proxy server's API, where that is started here; 0 lets the
+            system choose.
 
     Returns:
         0, when it was asked to end (Ctrl-C, SIGTERM) and all was put away; 3 where not all was.
@@ -64,7 +65,7 @@ async def up(
         HarnessError: If it cannot be brought up.
         ProgramExited: If daemon or proxy ends by itself.
     """
-    _refuse_mistakes(daemon, proxy=proxy, port=port, api_port=api_port)
+    _refuse_mistakes(daemon, proxy=choice.proxy, port=port, api_port=api_port)
     task = asyncio.current_task()
     assert task is not None
     # SIGINT cancels this task too; asyncio sees to that.
@@ -74,7 +75,7 @@ async def up(
         print(f"harness up   seed {seed}   {run.path}", flush=True)
         stack = stack_of(
             daemon,
-            choice=Choice(proxy=proxy),
+            choice=choice,
             directory=run.path,
             recorder=history,
             seed=seed,
@@ -83,8 +84,8 @@ async def up(
         environment = Environment(
             stack,
             owns=True,
-            name=name_of_proxy(proxy),
-            listen=Address(ANY_PORT.host, port),
+            name=name_of_proxy(choice.proxy),
+            listen=Address(ANY_PORT.host, port) if port else None,
             seed=seed,
         )
         try:
@@ -105,7 +106,7 @@ def _refuse_mistakes(daemon: Daemon, *, proxy: str, port: int, api_port: int) ->
     allow_remote = daemon.allow_remote
     if daemon.address is not None:
         refuse_remote(daemon.address, what="daemon", allow_remote=allow_remote)
-    if proxy != EMBEDDED:
+    if proxy not in OWN_PROXIES:
         address = address_of_url(proxy, schemes=("http",))
         refuse_remote(address, what="proxy server", allow_remote=allow_remote)
         if api_port:
@@ -229,7 +230,7 @@ def _hints(environment: Environment, directory: Path) -> Iterator[str]:
     yield _row("what is on", f"{harness} toxic list {at}")
     yield _row("take it off", f"{harness} toxic remove latency_downstream {at}")
     yield _row("more", f"{harness} toxic add --help")
-    if environment.abilities["events"] is None:
+    if environment.stack.server.witness is not None:
         yield _row("what happened", f"{harness} show {shlex.quote(str(directory))}")
     yield ""
     body = shlex.quote(json.dumps(_LATE))

@@ -6,12 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.arguments import add_runs, add_seed
+from harness.cli.arguments import add_backend, add_runs, add_seed
 from harness.clock import fresh_seed
 from harness.program import port
 
 if TYPE_CHECKING:
     from harness.cli.arguments import Commands
+    from harness.daemons.base import Daemon
+    from harness.environment.backends import Choice
 
 __all__ = ["add"]
 
@@ -33,6 +35,8 @@ def add(commands: Commands) -> None:
             "  harness up --port 9079 --api-port 8474      at addresses that stay the same\n"
             "  harness up --daemon ws://localhost:8079     one that runs already; left as it is\n"
             "  harness up --proxy http://localhost:8474    behind a Toxiproxy that runs already\n"
+            "  harness up --backend docker --proxy toxiproxy\n"
+            "                                              both in containers\n"
             "exit codes: 0 asked to end, 3 daemon or proxy did not come up, or ended by itself"
         ),
     )
@@ -48,7 +52,10 @@ def add(commands: Commands) -> None:
         "--proxy",
         default="embedded",
         metavar="PROXY",
-        help="embedded (our own), or the API of a Toxiproxy, http://host:port (default: embedded)",
+        help=(
+            "embedded (our own), toxiproxy (the real one, in a container), or the API of one that "
+            "runs already, http://host:port (default: embedded)"
+        ),
     )
     up.add_argument(
         "--port",
@@ -64,6 +71,7 @@ def add(commands: Commands) -> None:
         metavar="N",
         help="the port of our proxy's API (default: one that the system chooses)",
     )
+    add_backend(up)
     add_seed(up)
     add_runs(up)
     up.add_argument(
@@ -85,10 +93,21 @@ def _up(args: argparse.Namespace) -> int:
     return asyncio.run(
         up(
             replace(daemon, allow_remote=True) if args.allow_remote else daemon,
-            proxy=args.proxy,
+            choice=_choice(args, daemon),
             seed=fresh_seed() if args.seed is None else args.seed,
             runs=args.runs,
             api_port=args.api_port,
             port=args.port,
         )
     )
+
+
+def _choice(args: argparse.Namespace, daemon: Daemon) -> Choice:
+    from harness.environment.automatic import backend_for
+    from harness.environment.backends import Choice
+
+    chosen = backend_for(args.backend, daemon, args.proxy)
+    if args.backend == "auto":
+        print(f"backend {chosen.backend}: {chosen.why}")
+    path = None if args.path == "auto" else args.path
+    return Choice(backend=chosen.backend, proxy=args.proxy, path=path)

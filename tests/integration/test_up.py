@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.environment.backends import engine
 from harness.environment.local import PROXY_COMMAND
 from harness.environment.reaper import carriers
+from tests.backends import in_containers
 from tests.integration.foreign import KINDS, Foreign, foreign_server
 from tests.integration.proxy_process import BOUND_S, listening_line
 from tests.integration.refdaemon_process import started
@@ -335,3 +337,21 @@ def test_a_reader_that_leaves_ends_it(tmp_path: Path) -> None:
     run_id = json.loads((tmp_path / "runs/latest/environment.json").read_text())["run_id"]
     assert code == 141
     assert carriers(run_id) == []
+
+
+@in_containers
+@pytest.mark.parametrize("proxy", ["embedded", "toxiproxy"])
+def test_a_stack_in_containers(up: Callable[..., Up], proxy: str) -> None:
+    """The same words, the same commands; nothing of it is left when it is asked to end."""
+    here = up("--backend", "docker", "--proxy", proxy, "--seed", "7").ready()
+
+    assert f"{proxy}, started here" in here.row("the proxy")
+    assert here.call_ms() < 200
+    assert "latency_downstream" in here.paste("late replies")
+    assert here.call_ms() >= 200
+    here.until(lambda: "closed" in here.paste("what happened"), "its record")
+    run_id = here.run_id
+    assert engine().remains(run_id) != []
+    assert here.end(signal.SIGINT) == 0
+    assert engine().remains(run_id) == []
+    assert list(here.temporary.iterdir()) == []

@@ -24,6 +24,7 @@ from tests.integration import inner
 
 __all__ = ["CHOICES", "in_containers"]
 
+_LONGER_S: Final = 180
 _REQUIRED: Final = "HARNESS_TEST_CONTAINERS"
 
 CHOICES = {LOCAL: Choice(), DOCKER: Choice(backend=DOCKER, proxy=TOXIPROXY)}
@@ -67,6 +68,10 @@ def _require(request: pytest.FixtureRequest, why: str) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if _of(item) == DOCKER:
+            # Its environments take ten times as long, on a machine that others use too.
+            item.add_marker(pytest.mark.timeout(_LONGER_S))
     asked = config.getoption("--backend")
     if asked is None:
         return

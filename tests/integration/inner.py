@@ -30,7 +30,7 @@ __all__ = [
     "written",
 ]
 
-BOUND_S = 50
+BOUND_S = 150
 
 ON: dict[str, str] = {}
 """Variables that all suites are given: the backend they run on, where a test says one."""

@@ -101,6 +101,7 @@ def test_the_junit_file_has_the_environment(run: Outcome, spread: Outcome, name:
             "harness_run",
             "harness_isolation",
             "harness_abilities",
+            "harness_path",
         }
         assert (told["harness_seed"], told["harness_isolation"]) == ("7", "proxy")
         assert {"rst", "events", "seed", "effects"} <= set(told["harness_abilities"].split())

@@ -7,7 +7,7 @@ and gets it back after it was cut off its network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -129,7 +129,7 @@ class ContainerDaemon:
     def abilities(self) -> Mapping[str, str | None]:
         """Its container is ours; its effects are, where it was told the file."""
         order = self.program.order
-        told = any(_EFFECTS in text for text in [*(order.command or ()), *order.variables.values()])
+        told = _told_effects(order.command, order.variables)
         shared = self.effects_file.exists()
         effects = None if told and shared else "the daemon was not told {effects}"
         if told and not shared:
@@ -151,10 +151,16 @@ class ContainerDaemon:
         assert container is not None
         image = image_of(container, network.engine)
         self._own_address = network.take()
-        folder = self.effects_file.parent
-        folder.mkdir()
-        # Whoever its image says that it is must be able to write there.
-        folder.chmod(_EVERYBODY)
+        command = daemon.container_command(effects=_EFFECTS)
+        variables = daemon.container_variables(effects=_EFFECTS)
+        mounts = {}
+        if _told_effects(command, variables):
+            folder = self.effects_file.parent
+            folder.mkdir(exist_ok=True)
+            # Whoever its image says that it is must be able to write there.
+            folder.chmod(_EVERYBODY)
+            # Only where it is wanted: the image may have a folder of that name itself.
+            mounts[str(folder)] = str(Path(_EFFECTS).parent)
         ports: dict[int, tuple[str, int]] = {}
         if network.path != "bridge":
             # Kept while it is down, so that it has it again.
@@ -164,12 +170,12 @@ class ContainerDaemon:
             name=f"{network.name}-daemon-{self._own_address.rpartition('.')[2]}",
             image=image,
             run_id=household.run_id,
-            command=daemon.container_command(effects=_EFFECTS),
-            variables=daemon.container_variables(effects=_EFFECTS),
+            command=command,
+            variables=variables,
             network=network.name,
             address=self._own_address,
             ports=ports,
-            mounts={str(folder): str(Path(_EFFECTS).parent)},
+            mounts=mounts,
             memory_bytes=daemon.limits.memory_bytes,
             cpus=daemon.limits.cpus,
             processes=daemon.limits.processes,
@@ -199,8 +205,9 @@ class ContainerDaemon:
 
     async def pause(self) -> None:
         """Freeze its processes."""
-        await in_thread(self.program.freeze)
+        # Noted first: whoever is cancelled meanwhile has it paused all the same.
         self._harmed.add("paused")
+        await in_thread(self.program.freeze)
         note_program(self._recorder, self.program, "paused")
 
     async def resume(self) -> None:
@@ -333,6 +340,7 @@ class ContainerDaemon:
         """Where people look for them, and other backends have them."""
         if self.effects_file.exists():
             self.effects_file.replace(self._household.directory / self.effects_file.name)
+        if self.effects_file.parent.is_dir():
             self.effects_file.parent.rmdir()
 
     def written(self, *, since: int = 0) -> str:
@@ -359,3 +367,8 @@ class ContainerDaemon:
             "promises": list(self.daemon.promises),
             "limits": asdict(self.daemon.limits),
         }
+
+
+def _told_effects(command: Sequence[str] | None, variables: Mapping[str, str]) -> bool:
+    """Whether a daemon is told the file that its effects go to."""
+    return any(_EFFECTS in text for text in (*(command or ()), *variables.values()))

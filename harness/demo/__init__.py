@@ -148,7 +148,7 @@ async def _left(run_id: str, choice: Choice) -> list[str]:
     """What is still there of the run, each as a kind and a name."""
     left = [f"process {pid}" for pid in carriers(run_id)]
     if choice.backend == DOCKER or choice.proxy == TOXIPROXY:
-        left += await in_thread(engine().remains, run_id)
+        left += await in_thread(engine().left.remains, run_id)
     return left
 
 

@@ -16,6 +16,7 @@ from harness.daemons.base import Daemon
 from harness.environment.abilities import OF_THE_DAEMON
 from harness.environment.dialling import session_with
 from harness.environment.household import Household
+from harness.environment.limits import BEGINNING, Mark
 from harness.environment.making import make_proxy, remove_proxy, taken
 from harness.environment.processes import Started
 from harness.environment.stack import ANY_PORT, LOOPBACK
@@ -117,7 +118,11 @@ class AttachedDaemon:
     async def unlimit(self) -> None:
         """It was never limited."""
 
-    async def limits_hit(self, *, since: int = 0) -> list[str]:
+    async def mark(self) -> Mark:
+        """Nobody here knows."""
+        return BEGINNING
+
+    async def limits_hit(self, *, since: Mark = BEGINNING) -> list[str]:
         """Nobody here knows."""
         return []
 

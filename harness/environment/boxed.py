@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from harness.clock import now
+from harness.environment.cgroup import Use, read_use
 from harness.environment.containers import Box, BoxState, Engine, Order
 from harness.environment.logs import Log
 from harness.environment.processes import ending
@@ -50,6 +51,8 @@ class Boxed:
         self._follower: threading.Thread | None = None
         self._last = BoxState(status="created")
         self._lost: str | None = None
+        self._pid = 0
+        self._use = Use()
 
     @property
     def box(self) -> Box:
@@ -133,6 +136,7 @@ class Boxed:
 
     def _follow(self, stream: Iterator[bytes], hang_up: Callable[[], None]) -> None:
         self._last = BoxState(status="running")
+        self._pid = 0
         thread = threading.Thread(
             target=self._take, args=(stream, hang_up), name=f"log of {self.order.name}", daemon=True
         )
@@ -178,6 +182,22 @@ class Boxed:
         self.box.unpause()
         self.box.stop(within_s=within_s)
         self._await_end()
+
+    def use(self, *, quickly: bool = False) -> Use:
+        """
+        What it has used and been refused since it was last started.
+
+        Args:
+            quickly: Where this machine's kernel does not tell, say what was known last instead
+                of asking the engine, which takes a second.
+        """
+        if self.alive:
+            self._pid = self._pid or self.box.state().pid
+            seen = read_use(self._pid, self.box.id)
+            if seen is None and not quickly:
+                seen = Use.of_engine(self.box.use())
+            self._use = seen or self._use
+        return self._use
 
     def remove(self, *, within_s: float | None = None) -> None:
         """Remove it, after that many seconds of asking it to end; None: at once."""

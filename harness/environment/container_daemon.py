@@ -23,7 +23,7 @@ from harness.environment.containers import Order
 from harness.environment.engine_events import EngineEvents
 from harness.environment.household import Household
 from harness.environment.images.own import own_image
-from harness.environment.limits import used_up, with_words
+from harness.environment.limits import BEGINNING, Mark, used_up, with_words
 from harness.environment.logs import Log
 from harness.environment.networks import Network
 from harness.environment.processes import note_program, reserve_port
@@ -304,19 +304,23 @@ class ContainerDaemon:
         finally:
             box.remove()
 
-    async def limits_hit(self, *, since: int = 0) -> list[str]:
+    async def mark(self) -> Mark:
+        """This moment."""
+        return Mark(self.log_bytes(), await in_thread(self.program.use, quickly=True))
+
+    async def limits_hit(self, *, since: Mark = BEGINNING) -> list[str]:
         """The limits that it hit, each in words."""
         if self._box is None or not self._box.started:
             return []
         return await in_thread(self._limits_hit, since)
 
-    def _limits_hit(self, since: int) -> list[str]:
+    def _limits_hit(self, since: Mark) -> list[str]:
         found = []
         with suppress(EnvironmentFailed):
             if self.program.out_of_memory:
                 found.append("memory: the kernel killed it for want of memory (OOM)")
-            found += used_up(self.program.box.use(), self.daemon.limits)
-        return with_words(found, self.written(since=since))
+            found += used_up(self.program.use().since(since.use), self.daemon.limits)
+        return with_words(found, self.written(since=since.log_bytes))
 
     async def end(self) -> None:
         """End it and give its address back."""

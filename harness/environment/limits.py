@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from harness.daemons.base import Limits
+from harness.environment.cgroup import Use
 
 try:
     import resource
@@ -20,7 +22,9 @@ except ImportError:  # pragma: no cover - Windows has none
     resource = None  # type: ignore[assignment]
 
 __all__ = [
+    "BEGINNING",
     "NOT_HERE",
+    "Mark",
     "can_limit",
     "describe_local",
     "exhausted",
@@ -47,6 +51,24 @@ _SAID: Final = {
     "processes": r"can't start new thread|fork: .*temporarily unavailable",
 }
 _WORDS: Final = {name: re.compile(words, re.IGNORECASE) for name, words in _SAID.items()}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """
+    A moment of a daemon that outlives a test; what comes after it is that test's.
+
+    Attributes:
+        log_bytes: How long its log was.
+        use: What its container had used and been refused.
+    """
+
+    log_bytes: int = 0
+    use: Use = field(default_factory=Use)
+
+
+BEGINNING: Final = Mark()
+"""When it was started."""
 
 
 def can_limit() -> bool:
@@ -168,17 +190,15 @@ def words_of(log: str) -> list[str]:
     return found
 
 
-def used_up(use: Mapping[str, Any], limits: Limits) -> list[str]:
-    """What a container has used up, in words, by what its engine tells of it."""
+def used_up(use: Use, limits: Limits) -> list[str]:
+    """What a container has used up, in words."""
     found = []
-    processes = use.get("pids_stats", {}).get("current", 0)
-    if limits.processes is not None and processes >= limits.processes:
-        found.append(f"processes: {processes} of {limits.processes}")
-    times = use.get("memory_stats", {}).get("failcnt", 0)
-    if times:
-        found.append(f"memory: refused {times} times")
-    held = use.get("cpu_stats", {}).get("throttling_data", {})
-    if held.get("throttled_periods"):
-        of = f"{held['throttled_periods']} of {held['periods']} periods"
-        found.append(f"cpus: held back in {of}")
+    if limits.processes is not None and use.processes >= limits.processes:
+        found.append(f"processes: {use.processes} of {limits.processes}")
+    elif use.processes_refused:
+        found.append(f"processes: refused one more {use.processes_refused} times")
+    if use.memory_refused:
+        found.append(f"memory: at its limit {use.memory_refused} times")
+    if use.held_back:
+        found.append(f"cpus: held back in {use.held_back} of {use.periods} periods")
     return found

@@ -18,7 +18,9 @@ from harness.clock import now
 from harness.daemons.base import Daemon
 from harness.environment.household import Household
 from harness.environment.limits import (
+    BEGINNING,
     NOT_HERE,
+    Mark,
     can_limit,
     describe_local,
     exhausted,
@@ -248,13 +250,17 @@ class LocalDaemon:
         why = "" if self._limits == self.daemon.limits else ", under a fault"
         return [line + why for line in exhausted(self._pids(), self._limits)]
 
-    async def limits_hit(self, *, since: int = 0) -> list[str]:
+    async def mark(self) -> Mark:
+        """This moment."""
+        return Mark(self.log_bytes())
+
+    async def limits_hit(self, *, since: Mark = BEGINNING) -> list[str]:
         """The limits that it hit, each in words."""
         if self._program is None or not self.program.started:
             return []
         found = [*self._hit, *(line for line in self._exhausted() if line not in self._hit)]
         with suppress(OSError):
-            return with_words(found, self.written(since=since))
+            return with_words(found, self.written(since=since.log_bytes))
         return found
 
     async def end(self) -> None:

@@ -138,7 +138,7 @@ def _sweep_containers(engine: Engine | None, run_ids: set[str]) -> None:
         # One that was being made when the harness died may come late: look until there is none.
         for _ in range(_MOST_SCANS):
             with contextlib.suppress(Exception):
-                if not engine.sweep(run_id) and not engine.remains(run_id):
+                if not engine.left.sweep(run_id) and not engine.left.remains(run_id):
                     break
             select.select([], [], [], _SCAN_PAUSE_S)
 

@@ -38,7 +38,7 @@ def left_of(run_ids: Collection[str], engine: Engine | None) -> list[str]:
         f"process {pid}" for pid, (run_id, _) in runs_of_processes().items() if run_id in run_ids
     ]
     found += [f"folder {folder}" for folder, run_id, _ in _folders() if run_id in run_ids]
-    there = [] if engine is None else engine.owned(own_name())
+    there = [] if engine is None else engine.left.owned(own_name())
     return found + [name for run_id, name in there if run_id in run_ids]
 
 
@@ -67,8 +67,8 @@ def sweep(engine: Engine | None, *, all_runs: bool = False, remove: bool = True)
             if remove:
                 shutil.rmtree(folder, ignore_errors=True)
     if engine is not None:
-        for run_id in engine.runs(dead=not all_runs):
-            found += engine.sweep(run_id) if remove else engine.remains(run_id)
+        for run_id in engine.left.runs(dead=not all_runs):
+            found += engine.left.sweep(run_id) if remove else engine.left.remains(run_id)
     return found
 
 

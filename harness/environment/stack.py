@@ -19,6 +19,7 @@ from harness.daemons.base import Daemon
 from harness.environment.abilities import abilities_of, reset_abilities
 from harness.environment.clean_up import put_away, side_by_side
 from harness.environment.household import Household
+from harness.environment.limits import BEGINNING, Mark
 from harness.environment.own import own_use, refuse_when_full
 from harness.environment.probe import ResetPath, probe_reset
 from harness.environment.processes import Started
@@ -141,12 +142,13 @@ class Site(Part, Protocol):
     async def unlimit(self) -> None:
         """Put its usual limits back, where they were tightened."""
 
-    async def limits_hit(self, *, since: int = 0) -> list[str]:
-        """
-        The limits that it hit, each in words; never an error, after it has ended neither.
+    async def mark(self) -> Mark:
+        """This moment, for what is asked of it later."""
 
-        Args:
-            since: Take what its log says from that byte on.
+    async def limits_hit(self, *, since: Mark = BEGINNING) -> list[str]:
+        """
+        The limits that it hit after that, each in words; never an error, after it has ended
+        neither.
         """
 
 

@@ -31,7 +31,7 @@ from harness.environment.fingerprint import changes, settled
 from harness.environment.household import Household
 from harness.environment.probe import ResetPath
 from harness.environment.processes import Reaper
-from harness.environment.remains import left_of
+from harness.environment.remains import left_of, sweep
 from harness.environment.stack import Stack
 from harness.environment.threads import in_thread
 from harness.errors import EnvironmentFailed, InvalidValue
@@ -140,6 +140,8 @@ class House:
     def __init__(self, runs: Path, *, tell: Callable[[str], None]) -> None:
         self.runs = runs
         self._stack = ExitStack()
+        # What dead runs left could be in the way; containers wait until an engine is needed.
+        sweep(None)
         self._shared: list[Shared] = []
         self._resets: dict[Choice, ResetPath] = {}
         self.series: Series = self._stack.enter_context(series(runs))

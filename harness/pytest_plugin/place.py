@@ -22,6 +22,7 @@ from harness.environment.abilities import HARMS_THE_DAEMON
 from harness.environment.backends import Choice, name_of_proxy
 from harness.environment.clean_up import notes_of, put_away
 from harness.environment.injection import Injection
+from harness.environment.limits import BEGINNING
 from harness.environment.stack import Stack
 from harness.errors import HarnessError, InvalidValue
 from harness.history import History
@@ -102,7 +103,7 @@ class Place:
         self._tasks: list[asyncio.Task[Any]] = []
         self._left = Leavings()
         self._shared: Shared | None = None
-        self._since = (0, 0)
+        self._since = BEGINNING, 0
         self._open: TestEnvironment | None = None
         self._limits_hit: list[str] = []
         self._secrets = [] if wish.daemon.token is None else [wish.daemon.token]
@@ -184,7 +185,8 @@ class Place:
             try:
                 await house.probe(stack, wish.choice)
                 # The log of a proxy server that others use begins before this test.
-                self._since = 0, 0 if stack.ends_server else stack.server.log_bytes()
+                served = 0 if stack.ends_server else stack.server.log_bytes()
+                self._since = BEGINNING, served
             except BaseException as error:
                 await put_away(error, environment.__aexit__(type(error), error, None))
                 raise
@@ -206,7 +208,7 @@ class Place:
             case _:
                 self._shared = await house.shared(wish.daemon, wish.choice)
                 stack = self._shared.stack
-                self._since = stack.site.log_bytes(), stack.server.log_bytes()
+                self._since = await stack.site.mark(), stack.server.log_bytes()
                 return stack
 
     def call_ended(self) -> None:
@@ -221,7 +223,7 @@ class Place:
             return {f.name: f.read_text("utf-8", "replace") for f in files if f.exists()}
         stack = self._open.stack
         daemon, proxy = self._since
-        texts = {"daemon.log": (stack.site, daemon), "proxy.log": (stack.server, proxy)}
+        texts = {"daemon.log": (stack.site, daemon.log_bytes), "proxy.log": (stack.server, proxy)}
         return {name: part.written(since=n) for name, (part, n) in texts.items() if part.own}
 
     def history(self) -> History:

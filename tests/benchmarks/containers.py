@@ -123,7 +123,7 @@ def _killed(rounds: int) -> list[float]:
                 victim.send_signal(signal.SIGKILL)
                 began = now()
             run_id = ids.read_text().split("\n")[0]
-            while carriers(run_id) or engine().remains(run_id):
+            while carriers(run_id) or engine().left.remains(run_id):
                 os.sched_yield()
             took.append(_ms(began))
     return took
@@ -183,7 +183,7 @@ def _main(rounds: int, many: int) -> int:
     _tell("one container by Testcontainers' own wait, up", _testcontainers(few))
     if many:
         asyncio.run(_environments(many, TAPPED))
-        left = engine().runs(dead=False)
+        left = engine().left.runs(dead=False)
         print(f"{many + 1} environments one after the other: {len(left)} runs left {left or ''}")
         met.append(not left)
     return 0 if all(met) else 1

@@ -72,7 +72,7 @@ def remains(folder: Path, backend: str) -> list[str]:
     there = still_there(folder)
     if backend == DOCKER:
         # By whom it was made: by one of its processes, which are dead.
-        there += [f"containers of run {run_id}" for run_id in engine().runs(dead=True)]
+        there += [f"containers of run {run_id}" for run_id in engine().left.runs(dead=True)]
     return there
 
 

@@ -34,7 +34,7 @@ def remains(backend: str, run_id: str, ports: list[int], temporary: Path) -> lis
     """What is left of a run, by name."""
     left = [f"process {pid}" for pid in carriers(run_id)]
     if backend == DOCKER:
-        left += engine().remains(run_id)
+        left += engine().left.remains(run_id)
     for port in ports:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:

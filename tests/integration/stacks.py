@@ -77,7 +77,7 @@ def remains(stack: Stack) -> list[str]:
     """What is left of a stack on this machine, and in its engine where it had one."""
     left = [f"process {pid}" for pid in carriers(stack.run_id)]
     if stack.site.backend == DOCKER:
-        left += engine().remains(stack.run_id)
+        left += engine().left.remains(stack.run_id)
     return left
 
 
@@ -94,6 +94,7 @@ async def end_server(stack: Stack) -> None:
 async def armed(here: Environment) -> AsyncIterator[None]:
     """Connections that open inside can be reset later, where the proxy at hand needs telling."""
     await here.stack.probe()
+    assert here.abilities["rst"] is None, here.abilities["rst"]
     if here.abilities["live_rst"] is None:
         yield
         return

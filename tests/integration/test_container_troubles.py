@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import queue
 import socket
 import subprocess
 import sys
@@ -14,13 +15,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from docker.models.networks import Network as RealNetwork
 
 from harness.daemons.base import Container, Daemon
 from harness.daemons.container import Containerized
 from harness.daemons.reference import IMAGE, Reference
 from harness.dialects.plain import Plain
 from harness.environment.backends import DOCKER, Choice, OwnEnvironment, engine, stack_of
-from harness.environment.containers import Engine
+from harness.environment.containers import Engine, Order
+from harness.environment.images.own import own_image
 from harness.errors import EnvironmentFailed, HarnessError, ProgramExited, StartTimeout
 from tests.backends import in_containers
 from tests.integration.stacks import remains
@@ -118,6 +121,34 @@ async def test_one_that_somebody_else_removed_is_missed(tmp_path: Path) -> None:
     assert remains(here.stack) == []
 
 
+async def test_a_network_that_somebody_holds_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another cleaner, just then removing what stands on it, for instance."""
+    tries: queue.Queue[str] = queue.Queue()
+    really = RealNetwork.remove
+
+    def remove(network: RealNetwork) -> None:
+        tries.put(str(network.name))
+        really(network)
+
+    monkeypatch.setattr(RealNetwork, "remove", remove)
+    run_id = f"test-held-{os.getpid()}"
+    subnet = {"subnet": "10.229.8.0/26", "gateway": "10.229.8.1"}
+    assert engine().make_network(run_id, run_id=run_id, **subnet)
+    holder = Order(
+        name=run_id, image=own_image(), run_id="somebody", network=run_id, command=["sleep", "60"]
+    )
+    box = await asyncio.to_thread(engine().run, holder)
+    try:
+        sweeping = asyncio.create_task(asyncio.to_thread(engine().left.sweep, run_id))
+        for _ in range(2):
+            assert await asyncio.to_thread(tries.get, timeout=5) == run_id
+    finally:
+        await asyncio.to_thread(box.remove)
+
+    assert await sweeping == [f"network {run_id}"]
+    assert engine().left.remains(run_id) == []
+
+
 @pytest.fixture
 def taken() -> Iterator[str]:
     """A pool of one subnet, which somebody has."""
@@ -125,7 +156,7 @@ def taken() -> Iterator[str]:
     subnet = "10.229.7.0/26"
     assert engine().make_network(run_id, run_id=run_id, subnet=subnet, gateway="10.229.7.1")
     yield subnet
-    engine().sweep(run_id)
+    engine().left.sweep(run_id)
 
 
 async def test_no_subnet_is_free(
@@ -205,7 +236,7 @@ async def test_an_engine_that_dies_in_the_middle(
     lost.close()
 
     assert remains(here.stack) != []
-    engine().sweep(here.stack.run_id)
+    engine().left.sweep(here.stack.run_id)
     assert remains(here.stack) == []
     # Now, and not in somebody else's test.
     del here, lost

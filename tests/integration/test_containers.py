@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,6 +19,7 @@ from harness.daemons.container import Containerized
 from harness.daemons.reference import IMAGE, Reference
 from harness.dialects.plain import Plain
 from harness.environment.backends import DOCKER, TOXIPROXY, Choice, OwnEnvironment, engine
+from harness.environment.cgroup import Use, read_use
 from harness.environment.container_proxy import VERSION
 from harness.environment.paths import PATHS, NetworkPath
 from harness.errors import CallUnknown, ConnectFailed, InvalidValue, ProxyError
@@ -41,6 +43,7 @@ BEHIND_TOXIPROXY = Choice(backend=DOCKER, proxy=TOXIPROXY)
 
 ECHO = """
 import asyncio
+import os
 from websockets.asyncio.server import serve
 
 async def echo(connection):
@@ -206,6 +209,47 @@ async def test_a_cpu_limit_holds_it_back(here: Place) -> None:
     assert [line for line in hit if line.startswith("cpus: held back")]
 
 
+async def test_what_was_hit_before_a_mark_is_no_news(here: Place) -> None:
+    """A daemon that tests share is held back in one; the next is not told so."""
+    site = here.stack.site
+    async with here.inject(CpuLimit(cpus=0.02)), here.client() as client:
+        for _ in range(100):
+            await client.call("echo", {"text": "hi"}, timeout_s=20)
+    before = await site.limits_hit()
+    mark = await site.mark()
+
+    assert [line for line in before if line.startswith("cpus: held back")]
+    assert await site.limits_hit(since=mark) == []
+
+
+async def test_where_the_kernel_does_not_tell_the_engine_does(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere than on its own machine; nobody waits for it at the start of a test."""
+    monkeypatch.setattr("harness.environment.boxed.read_use", lambda pid, container_id: None)
+    program = here.stack.site.program
+    assert await asyncio.to_thread(program.use, quickly=True) == Use()
+
+    told = await asyncio.to_thread(program.use)
+
+    assert told.processes >= 1
+    assert await asyncio.to_thread(program.use, quickly=True) == told
+
+
+async def test_kernel_and_engine_tell_the_same(here: Place) -> None:
+    """Of a container that rests; of another nothing is told."""
+    box = here.stack.site.program.box
+    pid = box.state().pid
+    if (seen := read_use(pid, box.id)) is None:
+        pytest.skip("the engine's control groups are not to be seen here")
+
+    told = Use.of_engine(await asyncio.to_thread(box.use))
+
+    assert (seen.processes, seen.memory_refused) == (told.processes, told.memory_refused)
+    assert read_use(pid, "0" * 64) is None
+    assert read_use(os.getpid(), box.id) is None
+
+
 async def test_a_memory_limit_is_put_on_and_taken_off(here: Place) -> None:
     """What the engine says of it."""
     box = here.stack.site.program.box
@@ -363,7 +407,7 @@ async def test_a_compose_project_is_brought_up_and_down(compose: None, project: 
         for here in (one, other):
             async with here.client() as client:
                 assert (await client.call("hi")).text == "hi"
-        found = engine().remains(one.stack.run_id)
+        found = engine().left.remains(one.stack.run_id)
         assert len([name for name in found if name.startswith("container")]) == 2
         async with one.inject(Stop()):
             pass

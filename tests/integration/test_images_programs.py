@@ -12,6 +12,7 @@ import pytest
 from harness.environment import images
 from harness.environment.images.workshop import Workshop
 from harness.errors import EnvironmentFailed
+from tests.integration.proxy_process import eventually
 from tests.integration.throwaway import engine_or_skip
 
 BOUND_S = 60
@@ -40,17 +41,25 @@ def test_a_program_that_is_not_there_is_named(tmp_path: Path):
         shop(tmp_path).run(["no-such-program"], what="packing", within_s=BOUND_S)
 
 
-def test_a_program_that_does_not_end_is_killed_with_its_children(tmp_path: Path):
+async def test_a_program_that_does_not_end_is_killed_with_its_children(tmp_path: Path):
     """What it started keeps its pipe open, and would keep us."""
     script = f"sleep 600 & echo $! > {tmp_path}/child; echo begun; wait"
 
-    with pytest.raises(EnvironmentFailed, match=r"not done within 0\.5 s") as failure:
-        shop(tmp_path).run(["sh", "-c", script], what="packing", within_s=0.5)
+    with pytest.raises(EnvironmentFailed, match=r"not done within 3 s") as failure:
+        shop(tmp_path).run(["sh", "-c", script], what="packing", within_s=3)
 
     assert "begun" in str(failure.value)
     child = int((tmp_path / "child").read_text())
-    status = Path(f"/proc/{child}/status")
-    assert not status.exists() or "Z (zombie)" in status.read_text()
+    await eventually(lambda: is_dead(child), bool)
+
+
+async def is_dead(pid: int) -> bool:
+    """Whether a process has ended; whoever adopted it may not have looked yet."""
+    status = Path(f"/proc/{pid}/status")
+    try:
+        return "Z (zombie)" in status.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def test_how_far_it_is_is_told_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

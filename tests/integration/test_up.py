@@ -351,7 +351,7 @@ def test_a_stack_in_containers(up: Callable[..., Up], proxy: str) -> None:
     assert here.call_ms() >= 200
     here.until(lambda: "closed" in here.paste("what happened"), "its record")
     run_id = here.run_id
-    assert engine().remains(run_id) != []
+    assert engine().left.remains(run_id) != []
     assert here.end(signal.SIGINT) == 0
-    assert engine().remains(run_id) == []
+    assert engine().left.remains(run_id) == []
     assert list(here.temporary.iterdir()) == []

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.daemons.base import Limits
+from harness.environment.cgroup import Use
 from harness.environment.limits import (
     NOT_HERE,
     describe_local,
@@ -70,21 +71,41 @@ def test_what_is_wrong_in_the_table_is_told_with_its_key(
     assert words in text
 
 
+def test_what_a_container_used_up_is_told():
+    """Processes, memory, CPU time; nothing of what nobody counted."""
+    use = Use(processes=20, processes_refused=1, memory_refused=3, periods=9, held_back=2)
+
+    assert used_up(use, Limits(processes=20)) == [
+        "processes: 20 of 20",
+        "memory: at its limit 3 times",
+        "cpus: held back in 2 of 9 periods",
+    ]
+    assert used_up(Use(processes=1, processes_refused=4), Limits(processes=20)) == [
+        "processes: refused one more 4 times"
+    ]
+    assert used_up(Use(processes=19), Limits(processes=20)) == []
+    assert used_up(Use(), Limits()) == []
+
+
 def test_what_an_engine_tells_is_read():
-    """Processes against the limit, refused memory, CPU time that was held back."""
-    use = {
+    """As far as it tells anything."""
+    told = {
         "pids_stats": {"current": 20},
         "memory_stats": {"failcnt": 3},
         "cpu_stats": {"throttling_data": {"throttled_periods": 2, "periods": 9}},
     }
 
-    assert used_up(use, Limits(processes=20)) == [
-        "processes: 20 of 20",
-        "memory: refused 3 times",
-        "cpus: held back in 2 of 9 periods",
-    ]
-    assert used_up({}, Limits()) == []
-    assert used_up({"pids_stats": {"current": 19}}, Limits(processes=20)) == []
+    assert Use.of_engine(told) == Use(processes=20, memory_refused=3, periods=9, held_back=2)
+    assert Use.of_engine({}) == Use()
+
+
+def test_only_what_came_after_a_mark_counts():
+    """And all of it, where the container was started again meanwhile."""
+    before = Use(processes=5, memory_refused=3, periods=9, held_back=2)
+    after = Use(processes=6, memory_refused=3, periods=12, held_back=4)
+
+    assert after.since(before) == Use(processes=6, periods=3, held_back=2)
+    assert before.since(after) == before
 
 
 @pytest.mark.parametrize(

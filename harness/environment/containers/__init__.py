@@ -8,7 +8,8 @@ Rule: nothing is removed that carries no run id of ours.
 """
 
 from harness.environment.containers.box import Box
-from harness.environment.containers.engine import OWNER, RUN, Engine
+from harness.environment.containers.engine import Engine
+from harness.environment.containers.left import OWNER, RUN
 from harness.environment.containers.order import BoxState, Order
 
 __all__ = ["OWNER", "RUN", "Box", "BoxState", "Engine", "Order"]

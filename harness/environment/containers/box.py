@@ -134,7 +134,7 @@ class Box:
             return bytes(self._wrapped.logs()).decode("utf-8", "replace")
 
     def use(self) -> dict[str, Any]:
-        """What it uses at the moment, in the engine's words; {} where it does not run."""
+        """What it uses, in the engine's words, after a second; {} where it was removed."""
         with told(f"container {self.name} cannot be measured"):
             try:
                 return dict(self._wrapped.stats(stream=False, one_shot=True))

@@ -1,11 +1,10 @@
-"""The engine: networks and containers made, what is left of runs found and removed."""
+"""The engine: networks and containers made."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import docker
@@ -17,6 +16,7 @@ from testcontainers.core.container import DockerContainer
 
 from harness.environment.containers.box import Box
 from harness.environment.containers.images import Images
+from harness.environment.containers.left import COMPOSE, RUN, Left, labels_of
 from harness.environment.containers.order import Order
 from harness.environment.containers.told import (
     CPU_PERIOD_US,
@@ -27,18 +27,10 @@ from harness.environment.containers.told import (
     remove,
     told,
 )
-from harness.environment.owner import is_dead, own_name
 from harness.errors import EnvironmentFailed
 
-__all__ = ["OWNER", "RUN", "Engine"]
+__all__ = ["Engine"]
 
-RUN: Final = "ws-harness.run"
-"""The label that names the run."""
-
-OWNER: Final = "ws-harness.owner"
-"""The label that names the process that made it."""
-
-_COMPOSE: Final = "com.docker.compose.project"
 _ASK_TIMEOUT_S: Final = 5
 _MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 
@@ -56,6 +48,7 @@ class Engine:
     Attributes:
         endpoint: Where it is asked.
         images: Its images.
+        left: What runs left on it.
         version: Its version.
         api: The version of its API.
         machine: Its architecture, as wheels and kernels call it.
@@ -74,6 +67,7 @@ class Engine:
         # What is done takes longer than what is asked.
         self._client.api.timeout = TIMEOUT_S
         self.images = Images(self._client)
+        self.left = Left(self._client)
         self.version = str(about["Version"])
         self.api = str(about["ApiVersion"])
         self.machine = _MACHINES.get(str(about["Arch"]), str(about["Arch"]))
@@ -106,7 +100,7 @@ class Engine:
                     name,
                     driver="bridge",
                     ipam=IPAMConfig(pool_configs=pools),
-                    labels=_labels(run_id),
+                    labels=labels_of(run_id),
                 )
             except docker.errors.APIError as error:
                 if "overlap" in str(error.explanation).lower():
@@ -175,98 +169,16 @@ class Engine:
 
     def of_project(self, project: str, service: str) -> list[str]:
         """The names of the containers of a Compose project's service."""
-        labels = [f"{_COMPOSE}={project}", f"com.docker.compose.service={service}"]
+        labels = [f"{COMPOSE}={project}", f"com.docker.compose.service={service}"]
         with told(f"the containers of {project} cannot be listed"):
             found = self._client.containers.list(all=True, filters={"label": labels})
         return sorted(str(container.name) for container in found)
-
-    # What is left
-
-    def remains(self, run_id: str) -> list[str]:
-        """What there is of a run, each as a kind and a name."""
-        kinds = {"container": self._containers, "network": self._networks, "volume": self._volumes}
-        with told(f"what is left of run {run_id} cannot be listed"):
-            found = [
-                f"{kind} {_name_of(thing)}"
-                for kind, listed in kinds.items()
-                for label in _labels_of_run(run_id)
-                for thing in listed(label)
-            ]
-        # Of a Compose project things carry both labels.
-        return list(dict.fromkeys(found))
-
-    def owned(self, owner: str) -> list[tuple[str, str]]:
-        """What there is that a process made: of which run, and its kind and name."""
-        label = f"{OWNER}={owner}"
-        kinds = {"container": self._containers, "network": self._networks, "volume": self._volumes}
-        with told(f"what {owner} made cannot be listed"):
-            return [
-                (_labels_on(thing)[RUN], f"{kind} {_name_of(thing)}")
-                for kind, listed in kinds.items()
-                for thing in listed(label)
-            ]
-
-    def sweep(self, run_id: str) -> list[str]:
-        """
-        Remove what there is of a run: containers first, then what they hold.
-
-        Returns:
-            What was there, each as a kind and a name.
-        """
-        found = []
-        with told(f"what is left of run {run_id} cannot be removed"):
-            for label in _labels_of_run(run_id):
-                containers = self._containers(label)
-                with ThreadPoolExecutor(4) as pool:
-                    list(pool.map(remove, containers))
-                networks, volumes = self._networks(label), self._volumes(label)
-                for thing in (*networks, *volumes):
-                    with contextlib.suppress(docker.errors.NotFound):
-                        thing.remove()
-                found += [f"container {_name_of(thing)}" for thing in containers]
-                found += [f"network {_name_of(thing)}" for thing in networks]
-                found += [f"volume {_name_of(thing)}" for thing in volumes]
-        return list(dict.fromkeys(found))
-
-    def runs(self, *, dead: bool) -> list[str]:
-        """The runs that something is there of; `dead`: only those whose maker is certainly gone."""
-        with told("the runs of this engine cannot be listed"):
-            things = [*self._containers(RUN), *self._networks(RUN), *self._volumes(RUN)]
-        labels = [_labels_on(thing) for thing in things]
-        return sorted({on[RUN] for on in labels if not dead or is_dead(on.get(OWNER, ""))})
-
-    def _containers(self, label: str) -> list[Any]:
-        return list(self._client.containers.list(all=True, filters={"label": label}, sparse=True))
-
-    def _networks(self, label: str) -> list[Any]:
-        return list(self._client.networks.list(filters={"label": label}))
-
-    def _volumes(self, label: str) -> list[Any]:
-        return list(self._client.volumes.list(filters={"label": label}))
 
     def events(self, run_id: str) -> tuple[Iterator[dict[str, Any]], Callable[[], None]]:
         """What the engine tells of a run's containers and networks, as it comes; and its end."""
         with told("the engine's events cannot be followed"):
             stream = self._client.events(filters={"label": f"{RUN}={run_id}"}, decode=True)
         return stream, hang_up(stream)
-
-
-def _labels(run_id: str) -> dict[str, str]:
-    return {RUN: run_id, OWNER: own_name()}
-
-
-def _labels_of_run(run_id: str) -> tuple[str, str]:
-    return f"{RUN}={run_id}", f"{_COMPOSE}=harness-{run_id}"
-
-
-def _name_of(thing: Any) -> str:
-    # A list of containers is short on each: names are all it has.
-    names = thing.attrs.get("Names")
-    return str(names[0]).lstrip("/") if names else str(thing.name)
-
-
-def _labels_on(thing: Any) -> dict[str, str]:
-    return dict(thing.attrs.get("Labels") or {})
 
 
 def _settle_ryuk(engine: Engine) -> None:
@@ -278,7 +190,7 @@ def _settle_ryuk(engine: Engine) -> None:
 
 def _options(order: Order, *, api: str) -> dict[str, Any]:
     """What the engine is told beyond what Testcontainers has words for."""
-    options: dict[str, Any] = {"labels": _labels(order.run_id), "network": order.network}
+    options: dict[str, Any] = {"labels": labels_of(order.run_id), "network": order.network}
     if order.network != "host":
         options["networking_config"] = {
             order.network: EndpointConfig(

@@ -1,0 +1,120 @@
+"""What runs left on the engine, told by its labels: found, and removed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import Any, Final
+
+import docker.errors
+
+from harness.clock import now
+from harness.environment.containers.told import remove, told
+from harness.environment.owner import is_dead, own_name
+
+__all__ = ["COMPOSE", "OWNER", "RUN", "Left", "labels_of"]
+
+RUN: Final = "ws-harness.run"
+"""The label that names the run."""
+
+OWNER: Final = "ws-harness.owner"
+"""The label that names the process that made it."""
+
+COMPOSE: Final = "com.docker.compose.project"
+
+# While a container that holds a network is just made, or removed by somebody else.
+_HELD: Final = "active endpoints"
+_HELD_S: Final = 5.0
+_PAUSE_S: Final = 0.05
+
+
+def labels_of(run_id: str) -> dict[str, str]:
+    """What everything carries that is made for a run."""
+    return {RUN: run_id, OWNER: own_name()}
+
+
+class Left:
+    """What is there of runs. Nothing that carries no run id of ours is ever touched."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def remains(self, run_id: str) -> list[str]:
+        """What there is of a run, each as a kind and a name."""
+        with told(f"what is left of run {run_id} cannot be listed"):
+            found = [name for label in _labels_of_run(run_id) for name, _ in self._listed(label)]
+        # Of a Compose project things carry both labels.
+        return list(dict.fromkeys(found))
+
+    def owned(self, owner: str) -> list[tuple[str, str]]:
+        """What there is that a process made: of which run, and its kind and name."""
+        with told(f"what {owner} made cannot be listed"):
+            things = self._listed(f"{OWNER}={owner}")
+            return [(_labels_on(thing)[RUN], name) for name, thing in things]
+
+    def runs(self, *, dead: bool) -> list[str]:
+        """The runs that something is there of; `dead`: only those whose maker is certainly gone."""
+        with told("the runs of this engine cannot be listed"):
+            labels = [_labels_on(thing) for _, thing in self._listed(RUN)]
+        return sorted({on[RUN] for on in labels if not dead or is_dead(on.get(OWNER, ""))})
+
+    def sweep(self, run_id: str) -> list[str]:
+        """
+        Remove what there is of a run: containers first, then what they hold.
+
+        Returns:
+            What was there, each as a kind and a name.
+        """
+        found: list[str] = []
+        deadline = now() + _HELD_S
+        with told(f"what is left of run {run_id} cannot be removed"):
+            for label in _labels_of_run(run_id):
+                while not self._sweep(label, found, wait=now() < deadline):
+                    Event().wait(_PAUSE_S)
+        return list(dict.fromkeys(found))
+
+    def _sweep(self, label: str, found: list[str], *, wait: bool) -> bool:
+        """Remove once what carries a label. Returns whether all of it is gone."""
+        there = self._listed(label)
+        found += [name for name, _ in there]
+        containers = [thing for name, thing in there if name.startswith("container ")]
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(remove, containers))
+        for name, thing in there:
+            if not name.startswith("container "):
+                try:
+                    with contextlib.suppress(docker.errors.NotFound):
+                        thing.remove()
+                except docker.errors.APIError as error:
+                    if _HELD not in str(error.explanation) or not wait:
+                        raise
+                    return False
+        return True
+
+    def _listed(self, label: str) -> list[tuple[str, Any]]:
+        """All that carries a label, each with its kind and name."""
+        filters = {"label": label}
+        kinds: Mapping[str, Callable[[], list[Any]]] = {
+            "container": lambda: self._client.containers.list(
+                all=True, filters=filters, sparse=True
+            ),
+            "network": lambda: self._client.networks.list(filters=filters),
+            "volume": lambda: self._client.volumes.list(filters=filters),
+        }
+        return [(f"{kind} {_name_of(thing)}", thing) for kind in kinds for thing in kinds[kind]()]
+
+
+def _labels_of_run(run_id: str) -> tuple[str, str]:
+    return f"{RUN}={run_id}", f"{COMPOSE}=harness-{run_id}"
+
+
+def _name_of(thing: Any) -> str:
+    # A list of containers is short on each: names are all it has.
+    names = thing.attrs.get("Names")
+    return str(names[0]).lstrip("/") if names else str(thing.name)
+
+
+def _labels_on(thing: Any) -> dict[str, str]:
+    return dict(thing.attrs.get("Labels") or {})

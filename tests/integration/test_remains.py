@@ -1,0 +1,180 @@
+"""What dead runs left: told and removed; what is alive, or not ours, is not touched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+import pytest
+
+from harness.clock import fresh_id
+from harness.daemons.reference import IMAGE
+from harness.environment.containers import OWNER, RUN
+from harness.environment.household import FOLDER, OWNER_FILE
+from harness.environment.owner import own_name
+from harness.environment.reaper import OWNER as OWNER_VARIABLE
+from harness.environment.reaper import RUN_ID
+from tests.backends import in_containers
+from tests.integration import inner
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="owners are known on Linux only")
+
+# Nobody else has our pid, and we were not started when the machine was.
+DEAD = f"{own_name().rpartition('_')[0]}_1"
+BOUND_S = 60
+
+
+@dataclass
+class Planted:
+    """A process and a folder of a run."""
+
+    run_id: str
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    @property
+    def names(self) -> list[str]:
+        return [f"process {self.process.pid}", f"folder {self.folder}"]
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for temporary files of this test's own."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return folder
+
+
+@pytest.fixture
+def plant(temporary: Path) -> Iterator:
+    """Makes a run of somebody, or of nobody."""
+    planted: list[Planted] = []
+
+    def one(owner: str | None) -> Planted:
+        run_id = f"test-{fresh_id()}"
+        folder = temporary / f"{FOLDER}{run_id}"
+        folder.mkdir()
+        variables = {**os.environ}
+        if owner is not None:
+            (folder / OWNER_FILE).write_text(owner)
+            variables |= {RUN_ID: run_id, OWNER_VARIABLE: owner}
+        process = subprocess.Popen(["sleep", "600"], env=variables)
+        planted.append(Planted(run_id, process, folder))
+        return planted[-1]
+
+    yield one
+    for each in planted:
+        each.process.kill()
+        each.process.wait()
+
+
+def clean(*words: str) -> list[str]:
+    """The lines of `harness clean`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "clean", *words],
+        capture_output=True,
+        text=True,
+        timeout=BOUND_S,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+def test_what_a_dead_run_left_is_told_and_removed(plant):
+    """First told only, where that is asked for."""
+    left = plant(DEAD)
+
+    assert {f"would remove  {name}" for name in left.names} <= set(clean("--dry-run"))
+    assert left.process.poll() is None
+    assert left.folder.exists()
+
+    assert {f"removed  {name}" for name in left.names} <= set(clean())
+    assert left.process.wait(BOUND_S) == -9
+    assert not left.folder.exists()
+
+
+def test_what_lives_or_is_nobodys_stays(plant):
+    """A run of ours that goes on; a process and a folder that carry no run id."""
+    ours, nobodys = plant(own_name()), plant(None)
+
+    clean()
+    told = clean("--all", "--dry-run")
+
+    for each in (ours, nobodys):
+        assert each.process.poll() is None
+        assert each.folder.exists()
+    assert {f"would remove  {name}" for name in ours.names} <= set(told)
+    assert not [line for line in told if str(nobodys.folder) in line]
+    assert f"would remove  process {nobodys.process.pid}" not in told
+
+
+def test_a_session_begins_with_it(plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Before its first test runs."""
+    suite = tmp_path / "suite"
+    suite.mkdir()
+    # A suite has a folder of its own for temporary files.
+    monkeypatch.setenv("TMPDIR", str(suite / "tmp"))
+    left = plant(DEAD)
+    (suite / "tmp").mkdir()
+    left.folder = left.folder.rename(suite / "tmp" / left.folder.name)
+    files = {
+        "test_it.py": f"""
+        from pathlib import Path
+
+        def test_it(harness_environment):
+            assert not Path({str(left.folder)!r}).exists()
+        """
+    }
+
+    done = inner.carried_out(suite, files)
+
+    assert done.ends() == {"test_it": ["passed"]}, done.text
+    assert left.process.wait(BOUND_S) == -9
+
+
+@pytest.fixture
+def client() -> Iterator[docker.DockerClient]:
+    """The engine, spoken to by the package itself."""
+    made = docker.from_env()
+    yield made
+    made.close()
+
+
+@in_containers
+def test_containers_networks_and_volumes_too(client: docker.DockerClient):
+    """Of a dead run; what has no label of ours is not touched."""
+    dead, mine = f"test-dead-{fresh_id()}", f"test-mine-{fresh_id()}"
+    labels = {RUN: dead, OWNER: DEAD}
+    made = []
+    try:
+        for name, carried in ((dead, labels), (mine, {"made-by": "nobody"})):
+            network = client.networks.create(name, internal=True, labels=carried)
+            made += [network, client.volumes.create(name, labels=carried)]
+            made.insert(
+                0,
+                client.containers.run(
+                    IMAGE, ["sleep", "600"], name=name, network=name, labels=carried, detach=True
+                ),
+            )
+        told = clean()
+
+        for kind in ("container", "network", "volume"):
+            assert f"removed  {kind} {dead}" in told
+        assert not [line for line in told if mine in line]
+        assert client.containers.get(mine).status == "running"
+        assert [network.name for network in client.networks.list(names=[mine])] == [mine]
+        assert client.volumes.get(mine).name == mine
+        assert client.networks.list(names=[dead]) == []
+    finally:
+        for thing in made:
+            with suppress(docker.errors.NotFound):
+                thing.remove(**({"force": True} if hasattr(thing, "exec_run") else {}))

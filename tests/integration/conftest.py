@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from harness.environment.backends import DOCKER
+from harness.environment.processes import Reaper
+from harness.pytest_plugin.servants import Servants
 from tests.integration.proxy_process import BOUND_S, Http, ProxyServer, proxy_process
+from tests.integration.refdaemon_process import Serve
 from tests.integration.wire import Upstream
 
 
@@ -38,6 +43,25 @@ async def upstream() -> AsyncIterator[Upstream]:
     """A TCP server in this process that keeps what it received and answers as it is told."""
     async with Upstream() as server, asyncio.timeout(BOUND_S * 4):
         yield server
+
+
+@pytest.fixture(scope="session")
+def servants(backend: str) -> Iterator[Servants | None]:
+    """A Toxiproxy and a network for the containers of all tests; None where there are none."""
+    if backend != DOCKER:
+        yield None
+        return
+    reaper = Reaper()
+    made = Servants(reaper)
+    yield made
+    asyncio.run(made.dismiss_all())
+    reaper.dismiss()
+
+
+@pytest.fixture
+def serve(tmp_path: Path, transport: str, servants: Servants | None) -> Serve:
+    """Brings up the reference daemon, on each backend."""
+    return Serve(tmp_path, transport, servants)
 
 
 @pytest.fixture

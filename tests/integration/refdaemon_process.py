@@ -1,5 +1,6 @@
 """
-The reference daemon as a real process, and peers to speak to it: a proper client and a raw one.
+The reference daemon as a real process, or in a container behind the real Toxiproxy, and peers to
+speak to it: a proper client and a raw one.
 
 Every wait is bounded by `PATIENCE_S`. `UNIT_S` is the one unit short time-outs are made of.
 """
@@ -22,8 +23,13 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from harness.clock import now
+from harness.clock import fresh_id, now
+from harness.daemons.reference import Reference
+from harness.environment.backends import DOCKER, stack_of
+from harness.environment.base import Environment
+from harness.pytest_plugin.servants import Servants
 from harness.records import Effect, read_lines
+from tests.backends import CHOICES
 
 UNIT_S = 0.25
 PATIENCE_S = 10.0
@@ -128,10 +134,7 @@ def masked(opcode: int, payload: bytes, *, fin: bool = True, first_bits: int = 0
 class Daemon:
     """A running daemon."""
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, log: Path, effects: Path, url: str
-    ) -> None:
-        self.process = process
+    def __init__(self, log: Path, effects: Path, url: str) -> None:
         self.log = log
         self.effects_file = effects
         self.url = url
@@ -180,6 +183,22 @@ class Daemon:
         finally:
             writer.transport.abort()
 
+    def effects(self) -> list[Effect]:
+        """Every effect on file; a torn line fails."""
+        records, tail = read_lines(self.effects_file.read_bytes(), Effect)
+        assert tail == b""
+        return records
+
+
+class Process(Daemon):
+    """One that is a process of this machine."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, log: Path, effects: Path, url: str
+    ) -> None:
+        super().__init__(log, effects, url)
+        self.process = process
+
     async def ended(self) -> int:
         """Wait for the daemon's end; its exit code."""
         async with asyncio.timeout(PATIENCE_S):
@@ -189,12 +208,6 @@ class Daemon:
         """Ask the daemon to end; its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return await self.ended()
-
-    def effects(self) -> list[Effect]:
-        """Every effect on file; a torn line fails."""
-        records, tail = read_lines(self.effects_file.read_bytes(), Effect)
-        assert tail == b""
-        return records
 
 
 def environment(token: str | None) -> dict[str, str]:
@@ -210,7 +223,7 @@ async def started(
     transport: str = "picows",
     token: str | None = TOKEN,
     before: tuple[str, ...] = (),
-) -> AsyncIterator[Daemon]:
+) -> AsyncIterator[Process]:
     """A daemon of one's own with an effect log, killed at the end if it still runs."""
     log, effects = folder / "daemon.log", folder / "effects.jsonl"
     command = [*before, sys.executable, "-m", "harness.refdaemon", "--port", "0"]
@@ -224,11 +237,50 @@ async def started(
         async with asyncio.timeout(PATIENCE_S):
             line = await process.stdout.readline()
         assert line, log.read_text()
-        yield Daemon(process, log, effects, json.loads(line)["listening"])
+        yield Process(process, log, effects, json.loads(line)["listening"])
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+class Serve:
+    """
+    Brings up a daemon of one's own with an effect log: a process, or a container behind the real
+    Toxiproxy.
+
+    Args:
+        servants: The proxy server and the network that containers share; None: no containers.
+    """
+
+    def __init__(self, folder: Path, transport: str, servants: Servants | None) -> None:
+        self._folder = folder
+        self._transport = transport
+        self._servants = servants
+
+    @asynccontextmanager
+    async def __call__(self, *arguments: str, token: str | None = TOKEN) -> AsyncIterator[Daemon]:
+        """A daemon of these options."""
+        if self._servants is None:
+            how = {"transport": self._transport, "token": token}
+            async with started(self._folder, *arguments, **how) as process:  # type: ignore[arg-type]
+                yield process
+            return
+        transport: Any = self._transport
+        daemon = Reference(transport=transport, options=arguments, token=token)
+        choice = CHOICES[DOCKER]
+        stack = stack_of(
+            daemon,
+            choice=choice,
+            directory=self._folder / fresh_id(),
+            server=await self._servants.get(choice, allow_remote=False),
+            network=await self._servants.network(choice),
+        )
+        async with Environment(stack, owns=True, name=f"edge-{fresh_id()}") as here:
+            self._servants.prove(stack.server)
+            effects = here.stack.site.effects_file
+            assert effects is not None
+            yield Daemon(effects.parents[1] / "daemon.log", effects, here.url.rstrip("/"))
 
 
 async def ran(*arguments: str, token: str | None = None) -> tuple[int, str]:

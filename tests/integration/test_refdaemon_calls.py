@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.clock import now_ns
-from tests.integration.refdaemon_process import TEXT, masked, on_both_transports, started
+from tests.integration.refdaemon_process import TEXT, Serve, masked, on_both_transports, started
 
 pytestmark = on_both_transports
 
@@ -23,11 +23,11 @@ def _text(reply: dict[str, Any]) -> str:
     return text
 
 
-async def test_list_tools_describes_every_tool(tmp_path: Path, transport: str) -> None:
+async def test_list_tools_describes_every_tool(serve: Serve) -> None:
     """
     Each tool comes with a description and a schema that names its required arguments.
     """
-    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+    async with serve() as daemon, daemon.peer() as peer:
         reply = await peer.ask(op="list_tools", request_id="7")
 
     assert (reply["op"], reply["request_id"]) == ("list_tools_res", "7")
@@ -40,11 +40,11 @@ async def test_list_tools_describes_every_tool(tmp_path: Path, transport: str) -
     assert all(tool["description"] for tool in reply["tools"])
 
 
-async def test_echo_says_the_text_back(tmp_path: Path, transport: str) -> None:
+async def test_echo_says_the_text_back(serve: Serve) -> None:
     """
     The answer carries the text and the two stamps, in the order of what happened.
     """
-    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+    async with serve() as daemon, daemon.peer() as peer:
         before = now_ns()
         reply = await peer.call("1", "echo", text="grüß dich\n")
         after = now_ns()
@@ -54,11 +54,11 @@ async def test_echo_says_the_text_back(tmp_path: Path, transport: str) -> None:
     assert before <= reply["received_ns"] <= reply["answered_ns"] <= after
 
 
-async def test_counter_counts_across_connections(tmp_path: Path, transport: str) -> None:
+async def test_counter_counts_across_connections(serve: Serve) -> None:
     """
     A counter keeps its total by name, for all sessions of the daemon.
     """
-    async with started(tmp_path, transport=transport) as daemon:
+    async with serve() as daemon:
         async with daemon.peer() as peer:
             assert _text(await peer.call("1", "counter", name="a")) == "1"
             assert _text(await peer.call("2", "counter", name="a", by=41)) == "42"
@@ -67,11 +67,11 @@ async def test_counter_counts_across_connections(tmp_path: Path, transport: str)
             assert _text(await peer.call("2", "counter", name="b")) == "1"
 
 
-async def test_fail_fails_in_the_tool(tmp_path: Path, transport: str) -> None:
+async def test_fail_fails_in_the_tool(serve: Serve) -> None:
     """
     The tool's own failure is TOOL_EXECUTION_ERROR with its message, and has an effect.
     """
-    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+    async with serve() as daemon, daemon.peer() as peer:
         reply = await peer.call("1", "fail", message="as asked")
         effects = daemon.effects()
 
@@ -81,13 +81,11 @@ async def test_fail_fails_in_the_tool(tmp_path: Path, transport: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["echo_EXAI-WS", "echo-EXAI-WS", "echo_EXAI_WS", "echo-EXAI_WS"])
-async def test_suffix_of_older_clients_is_taken_off(
-    tmp_path: Path, transport: str, name: str
-) -> None:
+async def test_suffix_of_older_clients_is_taken_off(serve: Serve, name: str) -> None:
     """
     A tool is found under its name with one of the four suffixes, and logged under its own.
     """
-    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+    async with serve() as daemon, daemon.peer() as peer:
         assert _text(await peer.call("1", name, text="x")) == "x"
         assert [effect.tool for effect in daemon.effects()] == ["echo"]
 
@@ -111,12 +109,12 @@ async def test_suffix_of_older_clients_is_taken_off(
     ],
 )
 async def test_call_that_cannot_run_is_refused_without_effect(
-    tmp_path: Path, transport: str, name: str, arguments: dict[str, Any], code: str
+    serve: Serve, name: str, arguments: dict[str, Any], code: str
 ) -> None:
     """
     An unknown tool and wrong arguments are refused before anything happens.
     """
-    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+    async with serve() as daemon, daemon.peer() as peer:
         reply = await peer.call("1", name, **arguments)
         counters = (await peer.health())["counters"]
 
@@ -126,22 +124,22 @@ async def test_call_that_cannot_run_is_refused_without_effect(
         assert (counters["calls_refused"], counters["calls_executed"]) == (1, 0)
 
 
-async def test_empty_request_id_is_refused(tmp_path: Path, transport: str) -> None:
+async def test_empty_request_id_is_refused(serve: Serve) -> None:
     """
     A call needs an id of its own: the empty one is refused.
     """
-    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+    async with serve() as daemon, daemon.peer() as peer:
         reply = await peer.call("", "echo", text="x")
 
         assert (reply["request_id"], reply["error"]["code"]) == ("", "VALIDATION_ERROR")
         assert daemon.effects() == []
 
 
-async def test_slow_call_delays_nothing(tmp_path: Path, transport: str) -> None:
+async def test_slow_call_delays_nothing(serve: Serve) -> None:
     """
     While a call sleeps, a ping, another call and a health report on its connection are answered.
     """
-    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+    async with serve() as daemon, daemon.peer() as peer:
         await peer.send(op="call_tool", request_id="slow", name="sleep", arguments={"ms": _LONG_MS})
         pong = await peer.ask(op="ping", request_id="p")
         reply = await peer.call("quick", "echo", text="x")
@@ -152,11 +150,11 @@ async def test_slow_call_delays_nothing(tmp_path: Path, transport: str) -> None:
     assert health["running_calls"] == 1
 
 
-async def test_calls_finish_in_the_order_of_their_work(tmp_path: Path, transport: str) -> None:
+async def test_calls_finish_in_the_order_of_their_work(serve: Serve) -> None:
     """
     Two sleeps of one connection overlap: the shorter is answered first, neither too early.
     """
-    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+    async with serve() as daemon, daemon.peer() as peer:
         await peer.send(op="call_tool", request_id="long", name="sleep", arguments={"ms": 200})
         await peer.send(op="call_tool", request_id="short", name="sleep", arguments={"ms": 50})
         replies = [await peer.receive(), await peer.receive()]
@@ -166,12 +164,12 @@ async def test_calls_finish_in_the_order_of_their_work(tmp_path: Path, transport
         assert reply["answered_ns"] - reply["received_ns"] >= asked_ms * 1_000_000
 
 
-async def test_running_request_id_is_a_duplicate(tmp_path: Path, transport: str) -> None:
+async def test_running_request_id_is_a_duplicate(serve: Serve) -> None:
     """
     An id is taken while its call runs, on that connection only, and free again afterwards.
     """
     async with (
-        started(tmp_path, transport=transport) as daemon,
+        serve() as daemon,
         daemon.peer() as peer,
         daemon.peer() as other,
     ):
@@ -187,11 +185,11 @@ async def test_running_request_id_is_a_duplicate(tmp_path: Path, transport: str)
     assert _text(again) == "x"
 
 
-async def test_progress_comes_after_each_step_but_the_last(tmp_path: Path, transport: str) -> None:
+async def test_progress_comes_after_each_step_but_the_last(serve: Serve) -> None:
     """
     A sleep of four steps reports three times and then answers.
     """
-    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+    async with serve() as daemon, daemon.peer() as peer:
         first = await peer.call("1", "sleep", ms=40, steps=4)
         frames = [first, *[await peer.receive() for _ in range(3)]]
 
@@ -204,11 +202,11 @@ async def test_progress_comes_after_each_step_but_the_last(tmp_path: Path, trans
     ]
 
 
-async def test_cancel_ends_a_running_call(tmp_path: Path, transport: str) -> None:
+async def test_cancel_ends_a_running_call(serve: Serve) -> None:
     """
     A cancelled call is answered CANCELLED, stops running, has no effect, and frees its id.
     """
-    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+    async with serve() as daemon, daemon.peer() as peer:
         await peer.send(op="call_tool", request_id="1", name="sleep", arguments={"ms": _LONG_MS})
         await peer.health_when("running_calls", 1)
         reply = await peer.ask(op="cancel", request_id="1")
@@ -225,13 +223,13 @@ async def test_cancel_ends_a_running_call(tmp_path: Path, transport: str) -> Non
     assert len(effects) == 1
 
 
-async def test_cancel_in_the_same_write_as_its_call(tmp_path: Path, transport: str) -> None:
+async def test_cancel_in_the_same_write_as_its_call(serve: Serve) -> None:
     """
     A call cancelled before its tool took a first step is answered all the same.
     """
     call = {"op": "call_tool", "request_id": "1", "name": "sleep", "arguments": {"ms": 1}}
     cancel = {"op": "cancel", "request_id": "1"}
-    async with started(tmp_path, transport=transport) as daemon, daemon.raw() as peer:
+    async with serve() as daemon, daemon.raw() as peer:
         peer.writer.write(
             masked(TEXT, json.dumps(call).encode()) + masked(TEXT, json.dumps(cancel).encode())
         )
@@ -243,13 +241,11 @@ async def test_cancel_in_the_same_write_as_its_call(tmp_path: Path, transport: s
 
 
 @pytest.mark.parametrize("request_id", ["never-was", "done", ""])
-async def test_cancel_of_nothing_is_not_found(
-    tmp_path: Path, transport: str, request_id: str
-) -> None:
+async def test_cancel_of_nothing_is_not_found(serve: Serve, request_id: str) -> None:
     """
     Cancelling an unknown or finished call says so.
     """
-    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+    async with serve() as daemon, daemon.peer() as peer:
         await peer.call("done", "echo", text="x")
         reply = await peer.ask(op="cancel", request_id=request_id)
 
@@ -257,12 +253,12 @@ async def test_cancel_of_nothing_is_not_found(
     assert reply["error"]["code"] == "NOT_FOUND"
 
 
-async def test_calls_of_others_cannot_be_cancelled(tmp_path: Path, transport: str) -> None:
+async def test_calls_of_others_cannot_be_cancelled(serve: Serve) -> None:
     """
     A cancel reaches only the calls of its own connection.
     """
     async with (
-        started(tmp_path, transport=transport) as daemon,
+        serve() as daemon,
         daemon.peer() as peer,
         daemon.peer() as other,
     ):

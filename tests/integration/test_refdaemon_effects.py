@@ -10,7 +10,14 @@ import pytest
 
 from harness.clock import clock_id
 from harness.records import Effect, read_lines
-from tests.integration.refdaemon_process import TEXT, masked, on_both_transports, ran, started
+from tests.integration.refdaemon_process import (
+    TEXT,
+    Serve,
+    masked,
+    on_both_transports,
+    ran,
+    started,
+)
 
 pytestmark = on_both_transports
 
@@ -55,11 +62,11 @@ async def test_effect_says_who_did_what(tmp_path: Path, transport: str) -> None:
     assert two.digest == one.digest
 
 
-async def test_effect_is_on_file_before_its_answer(tmp_path: Path, transport: str) -> None:
+async def test_effect_is_on_file_before_its_answer(serve: Serve) -> None:
     """
     Whenever an answer arrives, the file already holds its effect.
     """
-    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+    async with serve() as daemon, daemon.peer() as peer:
         for n in range(50):
             await peer.call(str(n), "sleep" if n % 10 == 0 else "counter", **_arguments(n))
             assert daemon.effects()[-1].request_id == str(n)
@@ -69,11 +76,11 @@ def _arguments(n: int) -> dict[str, object]:
     return {"ms": 1} if n % 10 == 0 else {"name": "n"}
 
 
-async def test_sleep_has_no_effect_before_its_end(tmp_path: Path, transport: str) -> None:
+async def test_sleep_has_no_effect_before_its_end(serve: Serve) -> None:
     """
     While a sleep runs, nothing of it is on file.
     """
-    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+    async with serve() as daemon, daemon.peer() as peer:
         await peer.call("1", "sleep", ms=100, steps=2)
         between = daemon.effects()
         await peer.receive()
@@ -111,11 +118,11 @@ async def test_log_is_appended_to_by_the_next_daemon(tmp_path: Path, transport: 
     assert first.pid != second.pid
 
 
-async def test_work_of_a_lost_connection_is_finished(tmp_path: Path, transport: str) -> None:
+async def test_work_of_a_lost_connection_is_finished(serve: Serve) -> None:
     """
     A call whose caller is gone runs to its end: its effect is on file, and nothing is left over.
     """
-    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as other:
+    async with serve() as daemon, daemon.peer() as other:
         async with daemon.raw() as peer:
             call = {"op": "call_tool", "request_id": "1", "name": "sleep"}
             peer.send(TEXT, json.dumps({**call, "arguments": {"ms": 200, "steps": 5}}).encode())
@@ -131,14 +138,11 @@ async def test_work_of_a_lost_connection_is_finished(tmp_path: Path, transport: 
     assert "Traceback" not in log
 
 
-async def test_effect_that_cannot_be_written(tmp_path: Path, transport: str) -> None:
+async def test_effect_that_cannot_be_written(serve: Serve) -> None:
     """
     On a full disk a call gets INTERNAL_ERROR, and the daemon goes on.
     """
-    async with (
-        started(tmp_path, "--effects", "/dev/full", transport=transport) as daemon,
-        daemon.peer() as peer,
-    ):
+    async with serve("--effects", "/dev/full") as daemon, daemon.peer() as peer:
         reply = await peer.call("1", "echo", text="x")
         counters = (await peer.health())["counters"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,18 +14,18 @@ from tests.integration.refdaemon_process import (
     TEXT,
     TOKEN,
     UNIT_S,
+    Serve,
     on_both_transports,
-    started,
 )
 
 pytestmark = on_both_transports
 
 
-async def test_hello_is_welcomed(tmp_path: Path, transport: str) -> None:
+async def test_hello_is_welcomed(serve: Serve) -> None:
     """
     A good hello gets an id of its own, no promises, and the name of the daemon's clock.
     """
-    async with started(tmp_path, transport=transport) as daemon, daemon.connected() as peer:
+    async with serve() as daemon, daemon.connected() as peer:
         ack = await peer.ask(op="hello", token=TOKEN)
 
     assert ack.pop("session_id")
@@ -46,25 +45,23 @@ async def test_hello_is_welcomed(tmp_path: Path, transport: str) -> None:
         ("", False),
     ],
 )
-async def test_session_id_is_taken_if_usable(
-    tmp_path: Path, transport: str, given: str, *, taken: bool
-) -> None:
+async def test_session_id_is_taken_if_usable(serve: Serve, given: str, *, taken: bool) -> None:
     """
     A usable session id is kept; for any other the daemon makes one, and welcomes all the same.
     """
-    async with started(tmp_path, transport=transport) as daemon, daemon.connected() as peer:
+    async with serve() as daemon, daemon.connected() as peer:
         ack = await peer.ask(op="hello", token=TOKEN, session_id=given)
 
     assert ack["ok"]
     assert (ack["session_id"] == given) is taken
 
 
-async def test_no_token_is_asked_for_where_none_is_set(tmp_path: Path, transport: str) -> None:
+async def test_no_token_is_asked_for_where_none_is_set(serve: Serve) -> None:
     """
     A daemon without a token welcomes anybody.
     """
     async with (
-        started(tmp_path, transport=transport, token=None) as daemon,
+        serve(token=None) as daemon,
         daemon.connected() as peer,
     ):
         assert (await peer.ask(op="hello"))["ok"]
@@ -89,12 +86,12 @@ async def test_no_token_is_asked_for_where_none_is_set(tmp_path: Path, transport
     ],
 )
 async def test_bad_first_frame_is_told_why_and_closed(
-    tmp_path: Path, transport: str, first: str, error: str, code: int
+    serve: Serve, first: str, error: str, code: int
 ) -> None:
     """
     A first frame that is no good hello gets one word and the close code that goes with it.
     """
-    async with started(tmp_path, transport=transport) as daemon:
+    async with serve() as daemon:
         async with daemon.connected() as peer:
             await peer.connection.send(first)
             ack = await peer.receive()
@@ -107,12 +104,12 @@ async def test_bad_first_frame_is_told_why_and_closed(
     assert health["counters"]["hellos_refused"] == 1
 
 
-async def test_calls_behind_a_refused_hello_do_not_run(tmp_path: Path, transport: str) -> None:
+async def test_calls_behind_a_refused_hello_do_not_run(serve: Serve) -> None:
     """
     What a peer pipelines behind a wrong token is thrown away.
     """
     call = {"op": "call_tool", "request_id": "1", "name": "counter", "arguments": {"name": "n"}}
-    async with started(tmp_path, transport=transport) as daemon:
+    async with serve() as daemon:
         async with daemon.raw(hello=False) as peer:
             peer.send(TEXT, b'{"op": "hello", "token": "wrong"}')
             peer.send(TEXT, json.dumps(call).encode())
@@ -122,13 +119,13 @@ async def test_calls_behind_a_refused_hello_do_not_run(tmp_path: Path, transport
         assert daemon.effects() == []
 
 
-async def test_hello_that_never_comes(tmp_path: Path, transport: str) -> None:
+async def test_hello_that_never_comes(serve: Serve) -> None:
     """
     A peer that upgrades and says nothing is closed with 4002 when its time is up, not before.
     """
     began = now()
     async with (
-        started(tmp_path, "--hello-timeout", str(UNIT_S), transport=transport) as daemon,
+        serve("--hello-timeout", str(UNIT_S)) as daemon,
         daemon.connected() as peer,
     ):
         began = now()
@@ -140,11 +137,11 @@ async def test_hello_that_never_comes(tmp_path: Path, transport: str) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\n"])
-async def test_half_an_http_request_is_cut_off(tmp_path: Path, transport: str, sent: bytes) -> None:
+async def test_half_an_http_request_is_cut_off(serve: Serve, sent: bytes) -> None:
     """
     A peer that never finishes its HTTP request is cut off after the hello's time.
     """
-    async with started(tmp_path, "--hello-timeout", str(UNIT_S), transport=transport) as daemon:
+    async with serve("--hello-timeout", str(UNIT_S)) as daemon:
         reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
         writer.write(sent)
         async with asyncio.timeout(PATIENCE_S):
@@ -162,13 +159,11 @@ async def test_half_an_http_request_is_cut_off(tmp_path: Path, transport: str, s
         b"\x16\x03\x01\x02\x00\x01\x00" + b"\r\n\r\n",
     ],
 )
-async def test_junk_instead_of_an_upgrade_is_cut_off(
-    tmp_path: Path, transport: str, junk: bytes
-) -> None:
+async def test_junk_instead_of_an_upgrade_is_cut_off(serve: Serve, junk: bytes) -> None:
     """
     Whatever is no upgrade ends at once, and the daemon serves the next peer.
     """
-    async with started(tmp_path, transport=transport) as daemon:
+    async with serve() as daemon:
         reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
         writer.write(junk)
         async with asyncio.timeout(PATIENCE_S):
@@ -181,12 +176,12 @@ async def test_junk_instead_of_an_upgrade_is_cut_off(
     assert reply["ok"]
 
 
-async def test_too_many_connections(tmp_path: Path, transport: str) -> None:
+async def test_too_many_connections(serve: Serve) -> None:
     """
     Above the limit a connection is closed with 1008; a place that comes free is given again.
     """
     async with (
-        started(tmp_path, "--max-connections", "2", transport=transport) as daemon,
+        serve("--max-connections", "2") as daemon,
         daemon.peer() as first,
     ):
         async with daemon.peer(), daemon.connected() as third:
@@ -199,13 +194,11 @@ async def test_too_many_connections(tmp_path: Path, transport: str) -> None:
     assert health["counters"]["connections_refused"] == 1
 
 
-async def test_second_hello_is_refused_and_the_session_lives(
-    tmp_path: Path, transport: str
-) -> None:
+async def test_second_hello_is_refused_and_the_session_lives(serve: Serve) -> None:
     """
     A hello on an open session gets an error frame, and calls still work.
     """
-    async with started(tmp_path, transport=transport) as daemon, daemon.peer() as peer:
+    async with serve() as daemon, daemon.peer() as peer:
         reply = await peer.ask(op="hello", token=TOKEN)
         after = await peer.call("1", "echo", text="still here")
 
@@ -213,9 +206,7 @@ async def test_second_hello_is_refused_and_the_session_lives(
     assert after["ok"]
 
 
-async def test_connections_of_one_session_id_are_one_session(
-    tmp_path: Path, transport: str
-) -> None:
+async def test_connections_of_one_session_id_are_one_session(serve: Serve) -> None:
     """
     Two connections may share a session id; it lives until the last of them is gone.
     """
@@ -224,7 +215,7 @@ async def test_connections_of_one_session_id_are_one_session(
         return health["connections"], health["sessions"]
 
     async with (
-        started(tmp_path, transport=transport) as daemon,
+        serve() as daemon,
         daemon.peer(session_id="shared") as first,
     ):
         async with daemon.peer(session_id="shared") as second:

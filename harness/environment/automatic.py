@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass
+from functools import cache
+from typing import Final
 
+from harness.clock import now
 from harness.daemons.base import Daemon
+from harness.daemons.reference import IMAGE as OWN_NAME
 from harness.environment.backends import DOCKER, LOCAL, TOXIPROXY, engine
 from harness.errors import EnvironmentFailed
 
 __all__ = ["AUTO", "Chosen", "backend_for"]
 
 AUTO = "auto"
-"""Docker if the engine answers and the images are there, else local."""
+"""Docker if the engine answers and the images are there or soon are, else local."""
+
+# Enough to build our own image on a base that is here, or to pull two small ones.
+_BRING_S: Final = 30.0
+_END_S: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -41,18 +52,54 @@ def backend_for(asked: str, daemon: Daemon, proxy: str) -> Chosen:
         missing = [name for name in _images(daemon, proxy) if engine().images.id(name) is None]
     except EnvironmentFailed as error:
         return Chosen(LOCAL, error.headline)
+    images = "the images are there"
     if missing:
-        return Chosen(LOCAL, f"images are missing: {', '.join(missing)}; `harness images`")
-    return Chosen(DOCKER, f"engine {engine().version} answers, and the images are there")
+        brought_s = _bring() if set(missing) <= set(_ours()) else None
+        if brought_s is None:
+            return Chosen(LOCAL, f"images are missing: {', '.join(missing)}; `harness images`")
+        images = f"the images were brought in {brought_s:.1f} s"
+    return Chosen(DOCKER, f"engine {engine().version} answers, and {images}")
+
+
+@cache
+def _bring() -> float | None:
+    """Have our images brought, within a bound. How long it took; None where it cannot be."""
+    began = now()
+    bringing = subprocess.Popen(
+        [sys.executable, "-m", "harness", "images"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        return now() - began if bringing.wait(_BRING_S) == 0 else None
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        if bringing.poll() is None:
+            # As Ctrl-C: it ends what it started, and keeps what was fetched.
+            bringing.send_signal(signal.SIGINT)
+        try:
+            bringing.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            bringing.kill()
+            bringing.wait()
 
 
 def _images(daemon: Daemon, proxy: str) -> list[str]:
-    from harness.daemons.reference import IMAGE as OWN
-    from harness.environment.container_proxy import IMAGE
-    from harness.environment.images.own import own_image
-
+    """Those that it takes."""
+    own, toxiproxy = _ours()
     assert daemon.container is not None
     image = daemon.container.image
     # What is built, or a Compose project, says itself what it lacks.
-    own = [] if image is None else [own_image() if image == OWN else image]
-    return own + ([IMAGE] if proxy == TOXIPROXY else [])
+    its = [] if image is None else [own if image == OWN_NAME else image]
+    return its + ([toxiproxy] if proxy == TOXIPROXY else [])
+
+
+def _ours() -> tuple[str, str]:
+    """Those that `harness images` brings: of our own programs, and of the real Toxiproxy."""
+    from harness.environment.container_proxy import IMAGE
+    from harness.environment.images.own import own_image
+
+    return own_image(), IMAGE

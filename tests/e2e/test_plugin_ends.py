@@ -131,6 +131,22 @@ def test_nothing_survives_sigterm(on_backend: str, tmp_path: Path, moment_s: flo
     assert "harness: SIGTERM, taken as Ctrl-C" in text, text
 
 
+@pytest.mark.parametrize("n", range(MOMENTS))
+@pytest.mark.parametrize("method", ["signal", "thread"])
+def test_nothing_survives_pytest_timeout(
+    on_backend: str, tmp_path: Path, moment_s: float, method: str, n: int
+) -> None:
+    """Tests that are cut off while they come up, run, or are put away; or the whole session is."""
+    written(tmp_path, {**_LEVELS, "conftest.py": _LEVELS["conftest.py"] + _ORDER})
+    bound = ("--timeout", f"{moment_s + 0.01:.3f}", "--timeout-method", method, "--maxfail", "2")
+    with begun(tmp_path, *bound, "-k", "-0") as process:
+        text, _ = process.communicate(timeout=BOUND_S)
+
+    assert left(tmp_path, on_backend) == [], f"after {moment_s:.3f} s"
+    assert process.returncode in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED), text
+    assert "INTERNALERROR" not in text, text
+
+
 def test_sigterm_ends_a_session_that_ignores_ctrl_c(tmp_path: Path, moment_s: float) -> None:
     """As all do that a script starts in its background: they inherit it."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

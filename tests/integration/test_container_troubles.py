@@ -21,7 +21,7 @@ from harness.daemons.base import Container, Daemon
 from harness.daemons.container import Containerized
 from harness.daemons.reference import IMAGE, Reference
 from harness.dialects.plain import Plain
-from harness.environment.backends import DOCKER, Choice, OwnEnvironment, engine, stack_of
+from harness.environment.backends import DOCKER, LOCAL, Choice, OwnEnvironment, engine, stack_of
 from harness.environment.containers import Engine, Order
 from harness.environment.images.own import own_image
 from harness.errors import EnvironmentFailed, HarnessError, ProgramExited, StartTimeout
@@ -147,6 +147,52 @@ async def test_a_network_that_somebody_holds_is_waited_for(monkeypatch: pytest.M
 
     assert await sweeping == [f"network {run_id}"]
     assert engine().left.remains(run_id) == []
+
+
+async def test_a_port_that_somebody_has() -> None:
+    """The engine's own words say it last; nothing of the container stays."""
+    run_id = f"test-port-{os.getpid()}"
+    with socket.create_server(("127.0.0.1", 0)) as theirs:
+        ports = {9000: theirs.getsockname()[:2]}
+        order = Order(
+            name=run_id,
+            image=own_image(),
+            run_id=run_id,
+            network="bridge",
+            ports=ports,
+            command=["sleep", "60"],
+        )
+        with pytest.raises(EnvironmentFailed, match="cannot be started") as caught:
+            await asyncio.to_thread(engine().run, order)
+
+    assert "address already in use" in str(caught.value)
+    assert "give another port, or let the system choose one" in str(caught.value)
+    assert engine().left.remains(run_id) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder that takes little."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("backend", [LOCAL, DOCKER])
+def test_a_disk_that_is_full(small_disk: Path, backend: str) -> None:
+    """What was being written, where, and what to do; and no verdict on half a record."""
+    done = command("demo", "--backend", backend, "--runs", str(small_disk), "--seed", "1")
+
+    assert done.returncode == 3, done.stdout
+    assert "EnvironmentFailed: the history " in done.stderr
+    assert f"path  {small_disk}/demo/" in done.stderr
+    assert "is there room on that disk" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert engine().left.runs(dead=True) == []
 
 
 @pytest.fixture

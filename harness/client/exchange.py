@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -56,6 +57,8 @@ class Request:
 # a cancel for that of a running call would prove what is not so.
 _KINDS: Final[tuple[Kind, ...]] = ("cancel", "call", "tools", "health", "pong")
 
+_END_S: Final = 0.1
+
 
 class Exchange:
     """
@@ -86,6 +89,7 @@ class Exchange:
         self._note = note
         self._hide = hide
         self.ending: Ending = OPEN
+        self._over = asyncio.Event()
         self.strays = 0
         self.junk = 0
         self._waiting: dict[tuple[Kind, str], Request] = {}
@@ -129,6 +133,7 @@ class Exchange:
             )
         finally:
             self.ending = ending
+            self._over.set()
             for request in self._waiting.values():
                 if not request.end.done():
                     request.end.set_result(ending)
@@ -184,7 +189,9 @@ class Exchange:
 
     async def ask(self, request: Request, *, timeout_s: float) -> Answer | Silence:
         """Send a request and wait for its answer, both together for so many seconds."""
-        if (refusal := self._refusal()) is not None:
+        if not self.is_open:
+            return await self._not_connected()
+        if (refusal := self._out_of_step()) is not None:
             return refusal
         end: Answer | Ending | None = None
         self._waiting[request.kind, request.request_id] = request
@@ -195,12 +202,13 @@ class Exchange:
                     # takes it first, and may find the connection's end.
                     await asyncio.sleep(0)
                     if not self.is_open:
-                        return self._not_connected()
+                        return await self._not_connected()
                 request.sent = True
                 try:
                     await self._connection.send(request.frame, text=not request.binary)
                 # Whatever it was: bytes may have left.
                 except Exception as error:  # noqa: BLE001
+                    await self._see_the_end()
                     return _send_broke(error)
                 end = await request.end
         except TimeoutError:
@@ -216,10 +224,8 @@ class Exchange:
             return Silence(kind="connection_lost", how=f"{end} before the answer came")
         return end
 
-    def _refusal(self) -> Silence | None:
-        """Why no request can be sent."""
-        if not self.is_open:
-            return self._not_connected()
+    def _out_of_step(self) -> Silence | None:
+        """Why no request can be sent on a connection that is open."""
         if not self._dialect.one_at_a_time or (unanswered := self._unanswered()) is None:
             return None
         return Silence(
@@ -228,13 +234,19 @@ class Exchange:
             next="open a new session",
         )
 
+    async def _see_the_end(self) -> None:
+        """Wait a moment for an end that is on its way: then `ending` says which it was."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._over.wait(), _END_S)
+
     def _unanswered(self) -> str | None:
         """A request that was sent and given up, None if there is none."""
         # Between the cancellation and its arrival in `ask`, nobody waits for the request either.
         leaving = (key for key, each in self._waiting.items() if each.sent and each.end.cancelled())
         return next((request_id for _, request_id in (*self._given_up, *leaving)), None)
 
-    def _not_connected(self) -> Silence:
+    async def _not_connected(self) -> Silence:
+        await self._see_the_end()
         # Closed or closing: the library would not hand over a byte.
         ended = self.ending if self.ending != OPEN else "the connection is closing"
         return Silence(kind="not_connected", how=f"nothing was sent: {ended}")

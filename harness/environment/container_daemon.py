@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.address import Address
-from harness.clock import fresh_id, now
+from harness.clock import now
 from harness.daemons.base import Daemon
 from harness.environment.abilities import OF_THE_DAEMON
 from harness.environment.boxed import Boxed
 from harness.environment.built import image_of
 from harness.environment.containers import Order
+from harness.environment.descriptors import limit_descriptors
 from harness.environment.engine_events import EngineEvents
 from harness.environment.household import Household
 from harness.environment.images.own import own_image
@@ -38,28 +39,6 @@ __all__ = ["ContainerDaemon"]
 _STOP_S: Final = 2.0
 _EFFECTS: Final = "/harness/effects.jsonl"
 _EVERYBODY: Final = 0o777
-
-# Whoever has a process's user and group may limit it; that takes no capability an engine may lack.
-_LIMIT: Final = """
-import os, resource, sys
-most = int(sys.argv[1])
-for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
-    if pid == os.getpid() or os.fork():
-        continue
-    rows = dict(line.split(":", 1) for line in open(f"/proc/{pid}/status"))
-    os.setgroups([])
-    os.setresgid(*map(int, rows["Gid"].split()[:3]))
-    os.setresuid(*map(int, rows["Uid"].split()[:3]))
-    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(most or hard, hard), hard))
-    os._exit(0)
-failed = False
-try:
-    while True:
-        failed = bool(os.wait()[1]) or failed
-except ChildProcessError:
-    sys.exit(failed)
-"""
 
 
 class ContainerDaemon:
@@ -284,25 +263,7 @@ class ContainerDaemon:
         self._harmed.discard("limited")
 
     def _limit_descriptors(self, most: int | None) -> None:
-        """From a second container that sees its processes: its image may have no program for it."""
-        order = Order(
-            name=f"{self.program.order.name}-limits-{fresh_id()}",
-            image=own_image(),
-            run_id=self._household.run_id,
-            command=["python3", "-c", _LIMIT, str(most or 0)],
-            network="none",
-            user="0",
-            pids_of=self.program.box.id,
-        )
-        box = self.network.engine.run(order)
-        try:
-            if box.wait():
-                raise EnvironmentFailed(
-                    f"the descriptors of {self.program.order.name} cannot be limited",
-                    [("it said", box.output())],
-                )
-        finally:
-            box.remove()
+        limit_descriptors(self.network.engine, self.program, most, image=own_image())
 
     async def mark(self) -> Mark:
         """This moment."""

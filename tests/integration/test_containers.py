@@ -14,6 +14,7 @@ import pytest
 from toxiproxy import Toxiproxy
 from toxiproxy.api import APIConsumer
 
+from harness.address import Address
 from harness.daemons.base import Container, Limits
 from harness.daemons.container import Containerized
 from harness.daemons.reference import IMAGE, Reference
@@ -21,6 +22,8 @@ from harness.dialects.plain import Plain
 from harness.environment.backends import DOCKER, TOXIPROXY, Choice, OwnEnvironment, engine
 from harness.environment.cgroup import Use, read_use
 from harness.environment.container_proxy import VERSION
+from harness.environment.containers import Order
+from harness.environment.images.own import own_image
 from harness.environment.paths import PATHS, NetworkPath
 from harness.errors import CallUnknown, ConnectFailed, InvalidValue, ProxyError
 from harness.faults.armed_reset import ArmedReset
@@ -57,6 +60,17 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+DIAL = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), 10) as connection:
+    rows = ["GET / HTTP/1.1", "Host: x", "Upgrade: websocket", "Connection: Upgrade"]
+    rows += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "", ""]
+    connection.sendall("\\r\\n".join(rows).encode())
+    print(connection.recv(1000).decode())
+"""
+"""Asks for a WebSocket at an address."""
 
 
 @pytest.fixture
@@ -207,6 +221,31 @@ async def test_a_cpu_limit_holds_it_back(here: Place) -> None:
         hit = await here.stack.site.limits_hit()
 
     assert [line for line in hit if line.startswith("cpus: held back")]
+
+
+async def test_a_hop_that_begins_in_a_container(here: Place) -> None:
+    """Its proxy listens where containers reach this machine, and nowhere else."""
+    stack = here.stack
+    host = stack.site.network.gateway
+    hop = await stack.server.make(
+        "hop", upstream=stack.site.inner_address, listen=Address(host, 0), seed=None
+    )
+    port = int(hop.listen.removeprefix(f"{host}:"))
+    order = Order(
+        name=f"{stack.site.program.order.name}-caller",
+        image=own_image(),
+        run_id=stack.run_id,
+        network=stack.site.network.name,
+        command=["python3", "-c", DIAL, host, str(port)],
+    )
+
+    caller = await asyncio.to_thread(engine().run, order)
+    try:
+        assert await asyncio.to_thread(caller.wait) == 0
+        assert caller.output().startswith("HTTP/1.1 101 ")
+    finally:
+        await asyncio.to_thread(caller.remove)
+        await stack.server.remove("hop")
 
 
 async def test_what_was_hit_before_a_mark_is_no_news(here: Place) -> None:

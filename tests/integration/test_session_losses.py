@@ -187,6 +187,36 @@ async def test_a_call_without_a_connection_certainly_did_not_happen(
     ]
 
 
+async def test_an_end_that_is_on_its_way_is_waited_for(history: HistoryWriter):
+    """
+    A call that comes while the connection closes fails; how it ended is known then.
+    """
+    rest = asyncio.Event()
+
+    async def close_slowly(connection: ServerConnection, frame: Frame) -> None:
+        await echo(connection, frame)
+        # Past the library, which would close the socket when it reads the client's own goodbye.
+        connection.transport.pause_reading()
+        connection.transport.write(b"\x88\x02\x03\xe9")
+        await rest.wait()
+        connection.transport.close()
+
+    async with speaking(close_slowly) as url, session(url, recorder=history) as opened:
+        await opened.call("echo", {})
+        async with asyncio.timeout(5):
+            while opened._exchange.is_open:
+                await asyncio.sleep(0)
+        late = asyncio.create_task(opened.call("echo", {}))
+        await asyncio.sleep(0)
+        assert opened.ending.kind == "open"
+        rest.set()
+        with pytest.raises(CallFailed) as caught:
+            await late
+
+        assert caught.value.kind == "not_connected"
+        assert (opened.ending.kind, opened.ending.code) == ("closed", 1001)
+
+
 @pytest.mark.parametrize(
     "error", [ConnectionResetError(104, "reset"), RuntimeError("odd"), TimeoutError("110")]
 )

@@ -278,13 +278,15 @@ class Environment:
 
     async def _clear_proxy(self) -> None:
         try:
-            toxics = await self.control.toxics(self.name)
+            state = await self.control.proxy(self.name)
         except ProxyError as error:
             # A proxy that was removed harms nobody.
             if error.status == 404:
                 return
             raise
-        for toxic in toxics:
+        if state.enabled and not state.toxics:
+            return
+        for toxic in state.toxics:
             await self.control.remove_toxic(self.name, toxic.name)
         state = await self.control.update(self.name, enabled=True)
         if state.toxics or not state.enabled:

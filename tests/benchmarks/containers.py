@@ -4,7 +4,8 @@ What isolation costs in containers, behind the real Toxiproxy.
     python -m tests.benchmarks.containers [--rounds N] [--many N]
 
 Medians of N with their spread: a fresh proxy on shared containers, a fresh daemon behind the
-shared proxy server, a fresh environment with its network; the end of a harness that is killed.
+shared proxy server, and what the engine alone takes for it; a fresh environment with its network;
+the end of a harness that is killed.
 As a peer: a container of the same image started as Testcontainers does by itself, with its own
 wait. With --many so many environments are made one after the other, and nothing may be left.
 Ends with 1 if a must is missed, with 0 and a word where there are no containers.
@@ -39,7 +40,10 @@ from harness.environment.backends import (
 )
 from harness.environment.base import Environment
 from harness.environment.clean_up import put_away
+from harness.environment.containers import Order
 from harness.environment.household import Household
+from harness.environment.networks import Network
+from harness.environment.processes import Reaper
 from harness.environment.reaper import carriers
 from harness.environment.stack import Stack
 from harness.environment.threads import in_thread
@@ -60,21 +64,26 @@ def _ms(since: float) -> float:
 
 
 async def _environments(rounds: int, choice: Choice) -> tuple[list[float], list[float]]:
+    """With one cleaner for all, as in a session of pytest."""
     up, down = [], []
-    for _ in range(rounds + 1):
-        environment = Environment(stack_of(Reference(), choice=choice), owns=True)
-        began = now()
-        async with environment:
-            up.append(_ms(began))
-            ended = now()
-        down.append(_ms(ended))
+    reaper = Reaper()
+    try:
+        for _ in range(rounds + 1):
+            stack = stack_of(Reference(), choice=choice, reaper=reaper)
+            began = now()
+            async with Environment(stack, owns=True):
+                up.append(_ms(began))
+                ended = now()
+            down.append(_ms(ended))
+    finally:
+        reaper.dismiss()
     # The first one imports what it needs.
     return up[1:], down[1:]
 
 
 async def _shared(rounds: int) -> dict[str, list[float]]:
     """On one network, behind one Toxiproxy: fresh daemons, and fresh proxies before one."""
-    took: dict[str, list[float]] = {"proxy": [], "tapped": [], "up": [], "down": []}
+    took: dict[str, list[float]] = {"up": [], "down": []}
     household = Household()
     network = network_of(household)
     plain = server_of(TOXIPROXY, household, network=network)
@@ -84,14 +93,22 @@ async def _shared(rounds: int) -> dict[str, list[float]]:
         await plain.start()
         await plain.ready()
         for _ in range(rounds + 1):
-            stack = stack_of(Reference(), choice=BARE, server=plain, network=network)
+            stack = stack_of(
+                Reference(),
+                choice=BARE,
+                server=plain,
+                network=network,
+                reaper=household.reaper,
+            )
             began = now()
             async with stack:
                 took["up"].append(_ms(began))
                 ended = now()
             took["down"].append(_ms(ended))
         async with stack_of(Reference(), choice=BARE, server=plain, network=network) as stack:
-            took["proxy"] = await _proxies(stack, rounds)
+            took["proxy"] = await _proxies(stack, rounds, use=False)
+            took["used"] = await _proxies(stack, rounds)
+        took["engine"] = await in_thread(_bare, network, rounds)
     finally:
         await put_away(None, plain.end(), in_thread(network.close), household.close())
     async with stack_of(Reference(), choice=TAPPED) as stack:
@@ -99,13 +116,33 @@ async def _shared(rounds: int) -> dict[str, list[float]]:
     return {name: times[1:] if name in ("up", "down") else times for name, times in took.items()}
 
 
-async def _proxies(stack: Stack, rounds: int) -> list[float]:
-    """A fresh proxy, a session through it, a call, and all of it away again."""
+def _bare(network: Network, rounds: int) -> list[float]:
+    """What the engine alone takes to make and start a container there, ready or not."""
+    took = []
+    for _ in range(rounds):
+        order = Order(
+            name=f"{network.name}-bare",
+            image=images.own_image(),
+            run_id="bare",
+            command=["sleep", "60"],
+            network=network.name,
+        )
+        began = now()
+        box = network.engine.run(order)
+        took.append(_ms(began))
+        box.remove()
+    return took
+
+
+async def _proxies(stack: Stack, rounds: int, *, use: bool = True) -> list[float]:
+    """A fresh proxy, if it is to be used a session through it and a call, and all away again."""
     took = []
     for n in range(rounds):
         began = now()
-        async with Environment(stack, name=f"fresh-{n}") as fresh, fresh.client() as client:
-            await client.call("echo", {"text": "hi"})
+        async with Environment(stack, name=f"fresh-{n}") as fresh:
+            if use:
+                async with fresh.client() as client:
+                    await client.call("echo", {"text": "hi"})
         took.append(_ms(began))
     return took
 
@@ -170,9 +207,11 @@ def _main(rounds: int, many: int) -> int:
     few = max(3, rounds // 4)
     print(f"containers, medians of {rounds} (min..max); a killed harness, Testcontainers: {few}")
     met = [
-        _tell("fresh proxy on shared containers, with a call", shared["proxy"], PROXY_MUST_MS),
-        _tell("  the same with a relay of ours behind it", shared["tapped"]),
+        _tell("fresh proxy on shared containers, up and down", shared["proxy"], PROXY_MUST_MS),
+        _tell("  with a session through it and a call", shared["used"]),
+        _tell("  and with a relay of ours behind it", shared["tapped"]),
         _tell("fresh daemon behind the shared Toxiproxy, up", shared["up"], DAEMON_UP_MUST_MS),
+        _tell("  of that the engine's, to make and start a container", shared["engine"]),
         _tell("  down", shared["down"], DAEMON_DOWN_MUST_MS),
         _tell("fresh environment with its network, up", up, UP_MUST_MS),
         _tell("  down", down, DOWN_MUST_MS),

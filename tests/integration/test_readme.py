@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.environment.backends import engine
+
 README = Path(__file__).resolve().parents[2] / "README.md"
 
 BOUND_S = 25
@@ -65,6 +67,42 @@ def test_the_toxiproxy_block_works_when_it_is_pasted_whole(tmp_path: Path) -> No
     assert took is not None
     assert float(took[1]) >= 200
     assert '"kind":"delayed"' in done.stdout
+
+
+@pytest.mark.usefixtures("containers", "compose")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the block uses curl")
+@pytest.mark.timeout(120)
+def test_the_compose_block_works_when_it_is_pasted_whole() -> None:
+    """One call is late, the next one is not, and nothing stays."""
+    port, api = free_ports(2)
+    project = f"harness-readme-{port}"
+    elsewhere = f"import toxiproxy.api; toxiproxy.api.APIConsumer.port = {api}; "
+    places = {"8079": port, "8474": api, ".venv": sys.prefix, "import toxiproxy; ": elsewhere}
+    script = block("In containers", containing="docker compose up")
+    for documented, free in places.items():
+        assert documented in script
+        script = script.replace(documented, free)
+    variables = {
+        "HARNESS_PORT": port,
+        "HARNESS_API_PORT": api,
+        "COMPOSE_PROJECT_NAME": project,
+    }
+
+    done = subprocess.run(
+        ["bash", "--norc", "-e"],
+        input=script,
+        cwd=README.parent,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    late, soon = map(float, re.findall(r"answered after ([0-9.]+) ms", done.stderr))
+    assert soon < 200 <= late
+    assert engine().of_project(project, "toxiproxy") == []
 
 
 def pasted(folder: Path) -> Path:

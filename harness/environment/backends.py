@@ -124,8 +124,7 @@ def _engine() -> Engine:
     found = Engine()
     # What resists is somebody's whom it should not keep from working; `harness clean` says why.
     with suppress(EnvironmentFailed):
-        for run_id in found.left.runs(dead=True):
-            found.left.sweep(run_id)
+        found.left.sweep(*found.left.runs(dead=True))
     return found
 
 

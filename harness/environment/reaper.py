@@ -132,15 +132,14 @@ def _engine() -> Engine | None:
 
 
 def _sweep_containers(engine: Engine | None, run_ids: set[str]) -> None:
-    if engine is None:
+    if engine is None or not run_ids:
         return
-    for run_id in run_ids:
-        # One that was being made when the harness died may come late: look until there is none.
-        for _ in range(_MOST_SCANS):
-            with contextlib.suppress(Exception):
-                if not engine.left.sweep(run_id) and not engine.left.remains(run_id):
-                    break
-            select.select([], [], [], _SCAN_PAUSE_S)
+    # One that was being made when the harness died may come late: look until there is none.
+    for _ in range(_MOST_SCANS):
+        with contextlib.suppress(Exception):
+            if not engine.left.sweep(*run_ids) and not engine.left.remains(*run_ids):
+                break
+        select.select([], [], [], _SCAN_PAUSE_S)
 
 
 def _sweep(run_ids: set[str]) -> None:

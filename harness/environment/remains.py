@@ -67,8 +67,8 @@ def sweep(engine: Engine | None, *, all_runs: bool = False, remove: bool = True)
             if remove:
                 shutil.rmtree(folder, ignore_errors=True)
     if engine is not None:
-        for run_id in engine.left.runs(dead=not all_runs):
-            found += engine.left.sweep(run_id) if remove else engine.left.remains(run_id)
+        run_ids = engine.left.runs(dead=not all_runs)
+        found += engine.left.sweep(*run_ids) if remove else engine.left.remains(*run_ids)
     return found
 
 

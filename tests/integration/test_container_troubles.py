@@ -22,7 +22,7 @@ from harness.daemons.container import Containerized
 from harness.daemons.reference import IMAGE, Reference
 from harness.dialects.plain import Plain
 from harness.environment.backends import DOCKER, LOCAL, Choice, OwnEnvironment, engine, stack_of
-from harness.environment.containers import Engine, Order
+from harness.environment.containers import Box, Engine, Order
 from harness.environment.images.own import own_image
 from harness.errors import EnvironmentFailed, HarnessError, ProgramExited, StartTimeout
 from tests.backends import in_containers
@@ -121,8 +121,9 @@ async def test_one_that_somebody_else_removed_is_missed(tmp_path: Path) -> None:
     assert remains(here.stack) == []
 
 
-async def test_a_network_that_somebody_holds_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another cleaner, just then removing what stands on it, for instance."""
+@pytest.fixture
+def tries(monkeypatch: pytest.MonkeyPatch) -> queue.Queue[str]:
+    """The networks that are tried to be removed, as it happens."""
     tries: queue.Queue[str] = queue.Queue()
     really = RealNetwork.remove
 
@@ -131,13 +132,22 @@ async def test_a_network_that_somebody_holds_is_waited_for(monkeypatch: pytest.M
         really(network)
 
     monkeypatch.setattr(RealNetwork, "remove", remove)
+    return tries
+
+
+def on_a_network(name: str, subnet: str, *, holder: str) -> Box:
+    """A network of a run, and on it a container of another one."""
+    gateway = subnet.replace(".0/26", ".1")
+    assert engine().make_network(name, run_id=name, subnet=subnet, gateway=gateway)
+    command = ["sleep", "60"]
+    order = Order(name=name, image=own_image(), run_id=holder, network=name, command=command)
+    return engine().run(order)
+
+
+async def test_a_network_that_somebody_holds_is_waited_for(tries: queue.Queue[str]) -> None:
+    """Another cleaner, just then removing what stands on it, for instance."""
     run_id = f"test-held-{os.getpid()}"
-    subnet = {"subnet": "10.229.8.0/26", "gateway": "10.229.8.1"}
-    assert engine().make_network(run_id, run_id=run_id, **subnet)
-    holder = Order(
-        name=run_id, image=own_image(), run_id="somebody", network=run_id, command=["sleep", "60"]
-    )
-    box = await asyncio.to_thread(engine().run, holder)
+    box = await asyncio.to_thread(on_a_network, run_id, "10.229.8.0/26", holder="somebody")
     try:
         sweeping = asyncio.create_task(asyncio.to_thread(engine().left.sweep, run_id))
         for _ in range(2):
@@ -147,6 +157,18 @@ async def test_a_network_that_somebody_holds_is_waited_for(monkeypatch: pytest.M
 
     assert await sweeping == [f"network {run_id}"]
     assert engine().left.remains(run_id) == []
+
+
+def test_what_stands_on_anothers_network_goes_before_it(tries: queue.Queue[str]) -> None:
+    """Runs of one session share a network: no one of them can be removed alone."""
+    run_id, other = f"test-one-{os.getpid()}", f"test-other-{os.getpid()}"
+    on_a_network(run_id, "10.229.9.0/26", holder=other)
+
+    swept = engine().left.sweep(run_id, other)
+
+    assert sorted(swept) == [f"container {run_id}", f"network {run_id}"]
+    assert tries.qsize() == 1
+    assert engine().left.remains(run_id, other) == []
 
 
 async def test_a_port_that_somebody_has() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any, Final
@@ -27,6 +27,7 @@ COMPOSE: Final = "com.docker.compose.project"
 # While a container that holds a network is just made, or removed by somebody else.
 _HELD: Final = "active endpoints"
 _HELD_S: Final = 5.0
+_CONTAINER: Final = "container "
 _PAUSE_S: Final = 0.05
 
 
@@ -41,12 +42,10 @@ class Left:
     def __init__(self, client: Any) -> None:
         self._client = client
 
-    def remains(self, run_id: str) -> list[str]:
-        """What there is of a run, each as a kind and a name."""
-        with told(f"what is left of run {run_id} cannot be listed"):
-            found = [name for label in _labels_of_run(run_id) for name, _ in self._listed(label)]
-        # Of a Compose project things carry both labels.
-        return list(dict.fromkeys(found))
+    def remains(self, *run_ids: str) -> list[str]:
+        """What there is of these runs, each as a kind and a name."""
+        with told(f"what is left of run {', '.join(run_ids)} cannot be listed"):
+            return [name for name, _ in self._of_runs(run_ids)]
 
     def owned(self, owner: str) -> list[tuple[str, str]]:
         """What there is that a process made: of which run, and its kind and name."""
@@ -60,30 +59,30 @@ class Left:
             labels = [_labels_on(thing) for _, thing in self._listed(RUN)]
         return sorted({on[RUN] for on in labels if not dead or is_dead(on.get(OWNER, ""))})
 
-    def sweep(self, run_id: str) -> list[str]:
+    def sweep(self, *run_ids: str) -> list[str]:
         """
-        Remove what there is of a run: containers first, then what they hold.
+        Remove what there is of these runs: first all their containers, then what those hold. One
+        run's may stand on another's network.
 
         Returns:
             What was there, each as a kind and a name.
         """
         found: list[str] = []
         deadline = now() + _HELD_S
-        with told(f"what is left of run {run_id} cannot be removed"):
-            for label in _labels_of_run(run_id):
-                while not self._sweep(label, found, wait=now() < deadline):
-                    Event().wait(_PAUSE_S)
+        with told(f"what is left of run {', '.join(run_ids)} cannot be removed"):
+            while not self._sweep(run_ids, found, wait=now() < deadline):
+                Event().wait(_PAUSE_S)
         return list(dict.fromkeys(found))
 
-    def _sweep(self, label: str, found: list[str], *, wait: bool) -> bool:
-        """Remove once what carries a label. Returns whether all of it is gone."""
-        there = self._listed(label)
+    def _sweep(self, run_ids: Sequence[str], found: list[str], *, wait: bool) -> bool:
+        """Remove once what there is. Returns whether all of it is gone."""
+        there = self._of_runs(run_ids)
         found += [name for name, _ in there]
-        containers = [thing for name, thing in there if name.startswith("container ")]
+        containers = [thing for name, thing in there if name.startswith(_CONTAINER)]
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(remove, containers))
         for name, thing in there:
-            if not name.startswith("container "):
+            if not name.startswith(_CONTAINER):
                 try:
                     with contextlib.suppress(docker.errors.NotFound):
                         thing.remove()
@@ -92,6 +91,17 @@ class Left:
                         raise
                     return False
         return True
+
+    def _of_runs(self, run_ids: Sequence[str]) -> list[tuple[str, Any]]:
+        """All that belongs to them, each once; of a Compose project things carry both labels."""
+        projects = [f"harness-{run_id}" for run_id in run_ids]
+        found = {
+            name: thing
+            for label, wanted in ((RUN, run_ids), (COMPOSE, projects))
+            for name, thing in self._listed(label)
+            if _labels_on(thing)[label] in wanted
+        }
+        return list(found.items())
 
     def _listed(self, label: str) -> list[tuple[str, Any]]:
         """All that carries a label, each with its kind and name."""
@@ -104,10 +114,6 @@ class Left:
             "volume": lambda: self._client.volumes.list(filters=filters),
         }
         return [(f"{kind} {_name_of(thing)}", thing) for kind in kinds for thing in kinds[kind]()]
-
-
-def _labels_of_run(run_id: str) -> tuple[str, str]:
-    return f"{RUN}={run_id}", f"{COMPOSE}=harness-{run_id}"
 
 
 def _name_of(thing: Any) -> str:

@@ -11,7 +11,6 @@ something else.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from functools import cache
 from typing import Final
 
@@ -85,14 +84,18 @@ def _of(item: pytest.Item) -> str | None:
     return None if callspec is None else callspec.params.get("backend")
 
 
-@pytest.fixture(scope="module")
-def on_backend(backend: str) -> Iterator[str]:
+@pytest.fixture(scope="session")
+def on_backend(backend: str) -> str:
     """Each backend in turn, for the suites that a test runs in a pytest of its own."""
-    choice = CHOICES[backend]
-    with pytest.MonkeyPatch.context() as patch:
-        on = {"HARNESS_BACKEND": choice.backend, "HARNESS_PROXY": choice.proxy}
-        patch.setattr(inner, "ON", on)
-        yield backend
+    return backend
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The suites of a test run where the test does; those of one that takes no backend, here."""
+    choice = CHOICES[_of(item) or LOCAL]
+    on = {"HARNESS_BACKEND": choice.backend, "HARNESS_PROXY": choice.proxy}
+    inner.ON = on if "on_backend" in getattr(item, "fixturenames", ()) else {}
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from harness.address import Address, address_of_url, refuse_remote
 from harness.daemons.base import Daemon
+from harness.environment import kernel
 from harness.environment.abilities import OF_THE_DAEMON
 from harness.environment.dialling import session_with
 from harness.environment.household import Household
@@ -117,6 +118,16 @@ class AttachedDaemon:
 
     async def unlimit(self) -> None:
         """It was never limited."""
+
+    async def silent(self) -> bool:
+        """Nobody waits for the end of what others run."""
+        return False
+
+    async def connections(self) -> int | None:
+        """How many connections it has, as the kernel tells; None where it does not."""
+        # Of another machine's connections it knows nothing.
+        seen = self.address.is_loopback and kernel.is_readable()
+        return kernel.connections(self.address.port) if seen else None
 
     async def mark(self) -> Mark:
         """Nobody here knows."""

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from harness.clock import now
+from harness.environment import kernel
 from harness.environment.cgroup import Use, read_use
 from harness.environment.containers import Box, BoxState, Engine, Order
 from harness.environment.logs import Log
@@ -52,6 +53,8 @@ class Boxed:
         self._last = BoxState(status="created")
         self._lost: str | None = None
         self._pid = 0
+        # Whether that process is seen from here.
+        self._seen = False
         self._use = Use()
 
     @property
@@ -136,7 +139,7 @@ class Boxed:
 
     def _follow(self, stream: Iterator[bytes], hang_up: Callable[[], None]) -> None:
         self._last = BoxState(status="running")
-        self._pid = 0
+        self._pid, self._seen = 0, False
         thread = threading.Thread(
             target=self._take, args=(stream, hang_up), name=f"log of {self.order.name}", daemon=True
         )
@@ -146,6 +149,8 @@ class Boxed:
     def _take(self, stream: Iterator[bytes], hang_up: Callable[[], None]) -> None:
         """Write down what comes until it ends, and see how it ended."""
         try:
+            # Its process is looked up while there is one: after its end nobody knows its number.
+            self.use(quickly=True)
             # A stream that breaks off has ended, too: what became of it is asked below.
             with self._log.path.open("ab", buffering=0) as file, suppress(Exception):
                 for piece in stream:
@@ -194,10 +199,21 @@ class Boxed:
         if self.alive:
             self._pid = self._pid or self.box.state().pid
             seen = read_use(self._pid, self.box.id)
+            self._seen = self._seen or seen is not None
             if seen is None and not quickly:
                 seen = Use.of_engine(self.box.use())
             self._use = seen or self._use
         return self._use
+
+    def connections_on(self, port: int) -> int | None:
+        """How many connections a port of it has; None where this machine does not see it."""
+        self.use(quickly=True)
+        return kernel.connections(port, of=self._pid) if self._seen else None
+
+    def silent_on(self, port: int) -> bool:
+        """Whether nobody in it listens there any more; False where this machine does not see it."""
+        self.use(quickly=True)
+        return self._seen and not kernel.listens(port, of=self._pid)
 
     def remove(self, *, within_s: float | None = None) -> None:
         """Remove it, after that many seconds of asking it to end; None: at once."""

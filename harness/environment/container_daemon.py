@@ -265,6 +265,14 @@ class ContainerDaemon:
     def _limit_descriptors(self, most: int | None) -> None:
         limit_descriptors(self.network.engine, self.program, most, image=own_image())
 
+    async def silent(self) -> bool:
+        """Whether nobody listens in its container any more, as far as the kernel tells."""
+        return await in_thread(self.program.silent_on, self.inner_address.port)
+
+    async def connections(self) -> int | None:
+        """How many connections it has, as the kernel tells; None where it does not."""
+        return await in_thread(self.program.connections_on, self.inner_address.port)
+
     async def mark(self) -> Mark:
         """This moment."""
         return Mark(self.log_bytes(), await in_thread(self.program.use, quickly=True))

@@ -9,7 +9,6 @@ import asyncio
 from typing import Any, Final
 
 from harness.clock import now
-from harness.environment import kernel
 from harness.environment.dialling import session_with
 from harness.environment.stack import Site
 from harness.errors import CallFailed, CallUnknown, ConnectFailed, EnvironmentFailed
@@ -45,10 +44,9 @@ async def _fingerprint(site: Site) -> dict[str, Any]:
         seen = {"health": error.kind}
     except (ConnectFailed, CallUnknown) as error:
         return {"trouble": error.headline}
-    # Not always both: the kernel takes ten times as long to tell as most daemons. Of another
-    # machine's connections it knows nothing.
-    if "connections" not in seen and site.address.is_loopback and kernel.is_readable():
-        seen = {**seen, "tcp_connections": kernel.connections(site.address.port)}
+    # Not always both: the kernel takes ten times as long to tell as most daemons.
+    if "connections" not in seen and (counted := await site.connections()) is not None:
+        seen = {**seen, "tcp_connections": counted}
     return seen
 
 

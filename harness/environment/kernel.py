@@ -8,19 +8,26 @@ from typing import Final
 
 __all__ = ["connections", "held_open", "is_readable", "listens"]
 
-_TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_TABLES: Final = ("tcp", "tcp6")
 _ESTABLISHED: Final = "01"
 _LISTENS: Final = "0A"
 
 
 def is_readable() -> bool:
     """Whether this system's kernel shows its table of sockets."""
-    return _TABLES[0].exists()
+    return _table(_TABLES[0], None).exists()
 
 
-def connections(port: int) -> int:
-    """How many connections that port has."""
-    return sum(local == port and state == _ESTABLISHED for local, _, state in _sockets())
+def connections(port: int, *, of: int | None = None) -> int:
+    """
+    How many connections that port has.
+
+    Args:
+        port: Where.
+        of: A process on whose network to look, on which there are none once it is gone; None:
+            this one's.
+    """
+    return sum(local == port and state == _ESTABLISHED for local, _, state in _sockets(of))
 
 
 def held_open(port: int) -> int:
@@ -28,15 +35,28 @@ def held_open(port: int) -> int:
     return sum(remote == port and state == _ESTABLISHED for _, remote, state in _sockets())
 
 
-def listens(port: int) -> bool:
-    """Whether somebody listens there."""
-    return any(local == port and state == _LISTENS for local, _, state in _sockets())
+def listens(port: int, *, of: int | None = None) -> bool:
+    """
+    Whether somebody listens there.
+
+    Args:
+        port: Where.
+        of: As above.
+    """
+    return any(local == port and state == _LISTENS for local, _, state in _sockets(of))
 
 
-def _sockets() -> Iterator[tuple[int, int, str]]:
+def _table(name: str, pid: int | None) -> Path:
+    return Path(f"/proc/{pid or 'self'}/net/{name}")
+
+
+def _sockets(pid: int | None = None) -> Iterator[tuple[int, int, str]]:
     """Local port, remote port and state of each."""
-    for table in _TABLES:
-        lines = table.read_text("ascii").splitlines()[1:] if table.exists() else []
+    for name in _TABLES:
+        try:
+            lines = _table(name, pid).read_text("ascii").splitlines()[1:]
+        except OSError:
+            lines = []
         for line in lines:
             _, local, remote, state, *_ = line.split()
             yield int(local[-4:], 16), int(remote[-4:], 16), state

@@ -16,6 +16,7 @@ from typing import Any, Final
 from harness.address import Address
 from harness.clock import now
 from harness.daemons.base import Daemon
+from harness.environment import kernel
 from harness.environment.household import Household
 from harness.environment.limits import (
     BEGINNING,
@@ -249,6 +250,14 @@ class LocalDaemon:
     def _exhausted(self) -> list[str]:
         why = "" if self._limits == self.daemon.limits else ", under a fault"
         return [line + why for line in exhausted(self._pids(), self._limits)]
+
+    async def silent(self) -> bool:
+        """Whether nobody listens for it any more, as far as the kernel tells."""
+        return kernel.is_readable() and not kernel.listens(self.address.port)
+
+    async def connections(self) -> int | None:
+        """How many connections it has, as the kernel tells; None where it does not."""
+        return kernel.connections(self.address.port) if kernel.is_readable() else None
 
     async def mark(self) -> Mark:
         """This moment."""

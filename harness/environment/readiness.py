@@ -23,6 +23,7 @@ from harness.proxy.control import Control
 __all__ = ["answers", "daemon_ready", "proxy_ready"]
 
 _POLL_S: Final = 0.02
+_LOOK_S: Final = 0.05
 _HOPELESS: Final = ("unauthorized", "tls")
 _HINTS: Final = {"rejected": "check the path, the headers, the subprotocols and the token"}
 _NO_HELLO: Final = "hello was sent and never answered"
@@ -119,7 +120,7 @@ async def _until(
     tries = 0
     while True:
         tries += 1
-        found = await ask(deadline - now())
+        found = await _answer(ask, program, deadline=deadline)
         if found is None:
             return
         seen = now()
@@ -141,6 +142,26 @@ async def _until(
                 ],
             )
         await asyncio.sleep(_POLL_S)
+
+
+async def _answer(
+    ask: Callable[[float], Awaitable[str | None]], program: Started, *, deadline: float
+) -> str | None:
+    """
+    What becomes of one question, which is given up where the program ends meanwhile: on a
+    network of its own nobody refuses us when it is gone.
+    """
+    asking = asyncio.ensure_future(ask(deadline - now()))
+    try:
+        while not asking.done():
+            await asyncio.wait({asking}, timeout=_LOOK_S)
+            if not program.alive and not asking.done():
+                return "it ended meanwhile"
+        return asking.result()
+    finally:
+        if not asking.done():
+            asking.cancel()
+            await asyncio.wait({asking})
 
 
 def _who(program: Started) -> str:

@@ -142,6 +142,12 @@ class Site(Part, Protocol):
     async def unlimit(self) -> None:
         """Put its usual limits back, where they were tightened."""
 
+    async def silent(self) -> bool:
+        """Whether nobody listens for it any more: closing its sockets is how its end begins."""
+
+    async def connections(self) -> int | None:
+        """How many connections it has, as the kernel tells; None where it does not."""
+
     async def mark(self) -> Mark:
         """This moment, for what is asked of it later."""
 

@@ -14,7 +14,7 @@ from harness.environment.base import Environment
 from harness.errors import HarnessError, NotIsolated, ProgramExited, ProxyError
 from harness.pytest_plugin.watch import shown
 
-__all__ = ["Leavings", "ended"]
+__all__ = ["Leavings", "seen_ended"]
 
 _TASKS_S: Final = 5.0
 _ENDING_S: Final = 0.5
@@ -40,14 +40,23 @@ def ended(environment: Environment) -> list[tuple[str, str]]:
     return [(name, f"{how} in the middle of the test, unasked") for name, how in troubles if how]
 
 
+async def seen_ended(environment: Environment) -> list[tuple[str, str]]:
+    """The same; of a daemon that begins to end, the end is waited for."""
+    gone = ended(environment)
+    if not gone and await environment.stack.site.silent():
+        gone = await _ends(environment)
+    return gone
+
+
+async def _ends(environment: Environment) -> list[tuple[str, str]]:
+    deadline = now() + _ENDING_S
+    while not (gone := ended(environment)) and now() < deadline:
+        await asyncio.sleep(_POLL_S)
+    return gone
+
+
 def _in_place(environment: Environment) -> list[str]:
     return [injection.name for injection in environment.injections if injection.in_place]
-
-
-def _is_silent(environment: Environment) -> bool:
-    """Whether nobody listens for the daemon: closing its sockets is how its end begins."""
-    port = environment.stack.site.address.port
-    return kernel.is_readable() and not kernel.listens(port)
 
 
 async def _all_closed(environment: Environment) -> bool:
@@ -87,9 +96,7 @@ class Leavings:
             tasks: Those that the test began and that ran when it was over.
             own: Whether its daemon is its own; else somebody will look at that.
         """
-        self.gone = ended(environment)
-        if own and not self.gone and _is_silent(environment):
-            await self.see_ends(environment)
+        self.gone = await seen_ended(environment) if own else ended(environment)
         self.found += [("fault", f"{name} was never put on") for name in environment.idle]
         self.found += [("fault", f"{name} was still in place") for name in _in_place(environment)]
         self.found += [
@@ -125,10 +132,7 @@ class Leavings:
 
     async def see_ends(self, environment: Environment) -> None:
         """Something does not answer: what was just killed takes a moment to be gone."""
-        deadline = now() + _ENDING_S
-        while not (gone := ended(environment)) and now() < deadline:
-            await asyncio.sleep(_POLL_S)
-        self.gone = gone
+        self.gone = await _ends(environment)
 
     async def _end(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
         # Those that a fixture of the test's has put away meanwhile were not left.

@@ -28,7 +28,7 @@ from harness.errors import HarnessError, InvalidValue
 from harness.history import History
 from harness.pytest_plugin.environment import TestEnvironment
 from harness.pytest_plugin.house import House, Shared, refuse_no_daemon
-from harness.pytest_plugin.leavings import Leavings, ended
+from harness.pytest_plugin.leavings import Leavings, seen_ended
 from harness.pytest_plugin.options import ISOLATIONS
 from harness.pytest_plugin.state import FAILED
 from harness.pytest_plugin.watch import Watch, loops_of
@@ -236,7 +236,11 @@ class Place:
 
     def ended(self) -> list[tuple[str, str]]:
         """What ended by itself while the test needed it: which, and how."""
-        return [] if self._open is None else ended(self._open)
+        if self._open is None:
+            return []
+        with suppress(HarnessError, TimeoutError):
+            return self.house.portal.run(seen_ended(self._open), within_s=_LOOK_S)
+        return []
 
     def limits_hit(self) -> list[str]:
         """The limits that the daemon hit so far, each in words."""

@@ -143,8 +143,12 @@ def test_nothing_survives_pytest_timeout(
         text, _ = process.communicate(timeout=BOUND_S)
 
     assert left(tmp_path, on_backend) == [], f"after {moment_s:.3f} s"
-    assert process.returncode in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED), text
-    assert "INTERNALERROR" not in text, text
+    # Its alarm may ring while pytest itself writes a report, where nobody catches it.
+    if "INTERNALERROR> Failed: Timeout (>" in text:
+        assert process.returncode == pytest.ExitCode.INTERNAL_ERROR, text
+    else:
+        assert process.returncode in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED), text
+        assert "INTERNALERROR" not in text, text
 
 
 def test_sigterm_ends_a_session_that_ignores_ctrl_c(tmp_path: Path, moment_s: float) -> None:

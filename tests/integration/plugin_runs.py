@@ -20,12 +20,14 @@ __all__ = [
     "again",
     "block",
     "copied",
+    "chosen",
     "errors_of",
     "properties",
     "pytest_in",
     "rows",
     "runs_told",
     "sections",
+    "tells",
     "told",
 ]
 
@@ -99,6 +101,20 @@ def runs_told(run: Outcome) -> dict[str, str]:
     text = run.text.rpartition(" harness runs =")[2].partition("\n")[2]
     lines = (line.partition(": ") for line in text.partition("\n=")[0].splitlines())
     return {name.rpartition("::")[2]: told for name, colon, told in lines if colon}
+
+
+def chosen() -> list[str]:
+    """The options that say where all suites run at present, as a command that repeats has them."""
+    return [
+        word
+        for name in ("backend", "proxy")
+        for word in (f"--harness-{name}", inner.ON[f"HARNESS_{name.upper()}"])
+    ]
+
+
+def tells(run: Outcome, name: str) -> bool:
+    """Whether the proxy before a test told what it did to which connection."""
+    return "events" in properties(run, name)["harness_abilities"].split()
 
 
 def properties(run: Outcome, name: str) -> dict[str, str]:

@@ -69,8 +69,9 @@ async def test_a_build_that_fails(tmp_path: Path) -> None:
 
 
 async def test_a_container_that_exits_at_once(tmp_path: Path) -> None:
-    """How it ended, and what it said."""
-    text = await refused(shell("echo no such luck; exit 3"), tmp_path, ProgramExited)
+    """How it ended, and what it said; it is not waited for as one that does not answer."""
+    daemon = shell("echo no such luck; exit 3", start_timeout_s=600.0)
+    text = await refused(daemon, tmp_path, ProgramExited)
 
     assert "the daemon exited with 3 before it was ready" in text
     assert "no such luck" in text

@@ -14,12 +14,10 @@ from tests.integration.inner import Outcome, carried_out, traced
 _CALM = ("-W", "default")
 
 
-@pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """Tests whose daemon or proxy server ends meanwhile, each with one after it."""
-    files = {
-        "daemon.py": """
+_SUITE = {
+    "daemon.py": """
     import asyncio
+    import os
     import sys
     from websockets.asyncio.server import serve
 
@@ -34,43 +32,71 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     async def main():
         global over
         over = asyncio.Event()
-        async with serve(behave, "127.0.0.1", int(sys.argv[1])):
+        async with serve(behave, sys.argv[1], int(sys.argv[2])):
             await over.wait()
             # At once: no orderly end.
-            import os
             os._exit(3)
 
     asyncio.run(main())
     """,
-        "conftest.py": """
+    "conftest.py": """
+    from pathlib import Path
+
     import pytest
+    from harness.daemons.base import Container
     from harness.daemons.command import Command
+    from harness.daemons.reference import IMAGE
     from harness.dialects.plain import Plain
 
     @pytest.fixture(scope="session")
     def harness_daemon():
-        return Command(template=("{python}", "daemon.py", "{port}"), dialect=Plain())
+        where = ("{host}", "{port}")
+        inside = ("python3", "-c", Path("daemon.py").read_text(), *where)
+        container = Container(image=IMAGE, port=9000, command=inside)
+        command = ("{python}", "daemon.py", *where)
+        return Command(template=command, container=container, dialect=Plain())
 
     @pytest.fixture(autouse=True)
-    def where(monkeypatch, harness_environment, tell):
-        tell(daemon=harness_environment.daemon_url, server=harness_environment.control.url)
+    def which(monkeypatch, harness_environment, tell):
+        # What a test patches stays so for its tear-down.
+        stack = harness_environment.stack
+        tell(daemon=stack.site.program.started_at, server=stack.server.program.started_at)
     """,
-        "test_it.py": """
+    "parts.py": """
+    import asyncio
     import os
     import signal
     import pytest
-    from harness.errors import CallUnknown, ProxyError
-    from harness.proxy.control import Control
+    from harness.errors import CallUnknown
 
-    async def make_it_exit(env):
+    async def end_of(part):
+        async with asyncio.timeout(5):
+            while part.trouble is None:
+                await asyncio.sleep(0.01)
+
+    async def tell_to_exit(env):
         async with env.client() as client:
             with pytest.raises(CallUnknown):
                 await client.call("exit")
-        assert await env.stack.site.program.ended(within_s=5)
+
+    async def make_it_exit(env):
+        await tell_to_exit(env)
+        await end_of(env.stack.site)
 
     async def answers(env):
         async with env.client() as client:
             assert (await client.call("hi")).text == "hi"
+
+    def kill(program):
+        # Of a container, its first process as this machine counts.
+        pid = getattr(program, "pid", 0) or program.box.state().pid
+        os.kill(pid, signal.SIGKILL)
+    """,
+}
+
+_ENDS = """
+    import pytest
+    from parts import answers, end_of, kill, make_it_exit, tell_to_exit
 
     async def test_1_exits(harness_environment):
         await make_it_exit(harness_environment)
@@ -86,36 +112,49 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         await answers(harness_environment)
 
     async def test_3_exits_and_test_fails(harness_environment):
-        await make_it_exit(harness_environment)
+        # Nobody waits for its end: the report may meet it dying.
+        await tell_to_exit(harness_environment)
         assert not "its own reason"
 
     async def test_3_after(harness_environment):
         await answers(harness_environment)
 
-    async def kill_proxy(env):
-        # Its end is not waited for: the tear-down may meet it dying.
-        os.kill((await env.control.about()).pid, signal.SIGKILL)
-
-    async def end_of_proxy(env):
-        assert await env.stack.server.program.ended(within_s=5)
-
     async def test_4_proxy_killed(harness_environment):
-        await kill_proxy(harness_environment)
+        # The tear-down may meet it dying, too.
+        kill(harness_environment.stack.server.program)
 
     async def test_4_after(harness_environment):
         await answers(harness_environment)
 
     @pytest.mark.harness_isolation("environment")
     async def test_5_own_proxy_killed(harness_environment):
-        await kill_proxy(harness_environment)
+        kill(harness_environment.stack.server.program)
 
     async def test_6_proxy_killed_and_test_fails(harness_environment):
-        await kill_proxy(harness_environment)
-        await end_of_proxy(harness_environment)
+        server = harness_environment.stack.server
+        kill(server.program)
+        await end_of(server)
         assert not "its own reason"
 
     async def test_6_after(harness_environment):
         await answers(harness_environment)
+
+    @pytest.mark.parametrize("n", range(8))
+    @pytest.mark.harness_isolation("daemon")
+    async def test_9_just_exiting(harness_environment, n):
+        # Its connection is closed before its process is gone.
+        await tell_to_exit(harness_environment)
+
+    async def test_8_proxy_removed(harness_environment):
+        # It harms nobody: everybody has a proxy of their own.
+        await harness_environment.control.delete(harness_environment.name)
+    """
+
+_PROCESS_ENDS = """
+    import os
+    import signal
+    from harness.errors import ProxyError
+    from harness.proxy.control import Control
 
     def test_7_server_killed(harness_toxiproxy, harness_run):
         pid = harness_run(Control(f"http://{harness_toxiproxy}").about()).pid
@@ -132,21 +171,21 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
             raise ProxyError("GET /proxies: no answer")
 
         monkeypatch.setattr(Control, "proxies", no_answer)
+    """
 
-    @pytest.mark.parametrize("n", range(8))
-    @pytest.mark.harness_isolation("daemon")
-    async def test_9_just_exiting(harness_environment, n):
-        # Its connection is closed before its process is gone.
-        async with harness_environment.client() as client:
-            with pytest.raises(CallUnknown):
-                await client.call("exit")
 
-    async def test_8_proxy_removed(harness_environment):
-        # It harms nobody: everybody has a proxy of their own.
-        await harness_environment.control.delete(harness_environment.name)
-    """,
-    }
+@pytest.fixture(scope="module")
+def ended(on_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """Tests whose daemon or proxy server ends meanwhile, each with one after it."""
+    files = {**_SUITE, "test_it.py": _ENDS}
     return carried_out(tmp_path_factory.mktemp("ended"), files, *_CALM)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """The same, where the proxy server is a process of ours that tells its number."""
+    files = {**_SUITE, "test_it.py": _PROCESS_ENDS}
+    return carried_out(tmp_path_factory.mktemp("killed"), files, *_CALM)
 
 
 @pytest.mark.parametrize("n", range(8))
@@ -180,19 +219,22 @@ def test_a_failing_test_tells_how_its_daemon_ended(ended: Outcome) -> None:
     assert re.search("^daemon +exited with 3 in the middle of the test", section, re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    "test",
-    [
-        "test_4_proxy_killed",
-        "test_5_own_proxy_killed",
-        "test_7_server_killed",
-        "test_7_proxy_dying",
-    ],
-)
+@pytest.mark.parametrize("test", ["test_4_proxy_killed", "test_5_own_proxy_killed"])
 def test_a_proxy_server_that_was_killed_is_told(ended: Outcome, test: str) -> None:
     """One error, and none of the many that come of it."""
-    assert ended.ends()[test] == ["error"]
-    told = ended.complaint(test)
+    one_error(ended, test)
+
+
+@pytest.mark.parametrize("test", ["test_7_server_killed", "test_7_proxy_dying"])
+def test_a_process_that_was_killed_is_told(killed: Outcome, test: str) -> None:
+    """One of a test's own that nobody has reaped, and one that dies when it is asked."""
+    one_error(killed, test)
+
+
+def one_error(outcome: Outcome, test: str) -> None:
+    """Its tear-down failed, and says that a server was killed, and nothing else."""
+    assert outcome.ends()[test] == ["error"]
+    told = outcome.complaint(test)
     assert "killed by SIGKILL in the middle of the test, unasked" in told
     assert not traced(told)
     assert "while putting away" not in told
@@ -208,7 +250,7 @@ def test_a_failing_test_tells_how_its_proxy_ended(ended: Outcome) -> None:
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_the_next_test_has_another_daemon(ended: Outcome, number: int) -> None:
-    """It passes, with a daemon at another address."""
+    """It passes, with a daemon that was started later."""
     ends, daemon = ended.ends(), ended.told("daemon")
     (dead,) = [name for name in ends if name.startswith(f"test_{number}_") and "exits" in name]
 
@@ -218,7 +260,7 @@ def test_the_next_test_has_another_daemon(ended: Outcome, number: int) -> None:
 
 @pytest.mark.parametrize("number", [4, 6])
 def test_the_next_test_has_another_proxy_server(ended: Outcome, number: int) -> None:
-    """It passes, on a server at another address."""
+    """It passes, on a server that was started later."""
     ends, server = ended.ends(), ended.told("server")
     (killed,) = [name for name in ends if name.startswith(f"test_{number}_proxy")]
 

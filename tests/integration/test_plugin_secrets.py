@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from harness.daemons.reference import IMAGE
 from tests.integration.inner import Outcome
 from tests.integration.plugin_runs import block, pytest_in, rows, sections
 
@@ -21,16 +23,25 @@ os.environ["EXAI_WS_TOKEN"] = token
 os.execv(sys.executable, [sys.executable, "-m", "harness.refdaemon", *sys.argv[1:]])
 """
 
-_PROJECT = """
+# Of the program TOML wants the same escapes as JSON.
+_PROJECT = f"""
 [tool.pytest]
 asyncio_mode = "auto"
 asyncio_default_fixture_loop_scope = "function"
 
 [tool.harness.daemon]
-command = ["{python}", "server.py", "--port", "{port}"]
+command = ["{{python}}", "server.py", "--port", "{{port}}"]
 dialect = "exai"
 token_from = "MY_TOKEN"
 token_variable = "SERVER_TOKEN"
+
+[tool.harness.daemon.container]
+image = "{IMAGE}"
+port = 8079
+command = [
+    "python3", "-c", {json.dumps(_SERVER)},
+    "--host", "{{host}}", "--port", "{{port}}", "--allow-remote",
+]
 """
 
 _TESTS = """
@@ -75,8 +86,8 @@ def test_set_up(broken):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """Failing tests of a daemon that prints its own token."""
+def run(on_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """On each backend, failing tests of a daemon that prints its own token."""
     folder = tmp_path_factory.mktemp("secrets")
     (folder / "server.py").write_text(_SERVER)
     (folder / "pyproject.toml").write_text(_PROJECT)

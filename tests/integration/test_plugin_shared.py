@@ -197,13 +197,20 @@ def test_nobody_is_blamed_for_nothing(calm: Outcome) -> None:
 
 
 _PLAIN = """
+    from pathlib import Path
+
     import pytest
+    from harness.daemons.base import Container
     from harness.daemons.command import Command
+    from harness.daemons.reference import IMAGE
     from harness.dialects.plain import Plain
 
     @pytest.fixture(scope="session")
     def harness_daemon():
-        return Command(template=("{python}", "echo.py", "{port}"), dialect=Plain())
+        text = Path("echo.py").read_text().replace("127.0.0.1", "0.0.0.0")
+        container = Container(image=IMAGE, port=9000, command=("python3", "-c", text, "{port}"))
+        command = ("{python}", "echo.py", "{port}")
+        return Command(template=command, container=container, dialect=Plain())
 
     @pytest.fixture
     def keep():
@@ -212,7 +219,7 @@ _PLAIN = """
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def plain(on_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """A daemon that tells nothing of itself, and tests of which one keeps a connection."""
     files = {
         "echo.py": ECHO,
@@ -224,16 +231,16 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         async with connect(harness_environment.daemon_url) as client:
             await client.send("hi")
             assert await client.recv() == "hi"
-        tell(daemon=harness_environment.daemon_url)
+        tell(daemon=harness_environment.stack.site.program.started_at)
 
     async def test_2_keeps(harness_environment, keep, tell):
         keep.append(await connect(harness_environment.daemon_url, ping_interval=None))
-        tell(daemon=harness_environment.daemon_url)
+        tell(daemon=harness_environment.stack.site.program.started_at)
 
     async def test_3_after(harness_environment, tell):
         async with harness_environment.client() as client:
             assert (await client.call("hi")).text == "hi"
-        tell(daemon=harness_environment.daemon_url)
+        tell(daemon=harness_environment.stack.site.program.started_at)
     """,
     }
     return carried_out(tmp_path_factory.mktemp("plain"), files, *_CALM)

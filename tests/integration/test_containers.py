@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -289,6 +290,24 @@ async def test_kernel_and_engine_tell_the_same(here: Place) -> None:
     assert (seen.processes, seen.memory_refused) == (told.processes, told.memory_refused)
     assert read_use(pid, "0" * 64) is None
     assert read_use(os.getpid(), box.id) is None
+
+
+async def test_the_kernel_tells_of_its_own_network(here: Place) -> None:
+    """Who is connected in there, and whether anybody still listens; of the host's it tells else."""
+    site = here.stack.site
+    async with here.client():
+        connected = await site.connections()
+    if connected is None:
+        pytest.skip("the engine's control groups are not to be seen here")
+
+    assert connected == 1
+    assert not await site.silent()
+    os.kill(site.program.box.state().pid, signal.SIGKILL)
+    # The engine needs a while to notice; the kernel does not.
+    async with asyncio.timeout(5):
+        while not await site.silent():
+            await asyncio.sleep(0.01)
+    assert await site.connections() == 0
 
 
 async def test_a_memory_limit_is_put_on_and_taken_off(here: Place) -> None:

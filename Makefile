@@ -13,7 +13,7 @@ TOXICS := latency bandwidth timeout limit_data reset_peer
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/ready  ## bring up daemon and proxy, harm the wire in five ways, tell what was seen
+demo: $(VENV)/ready$(if $(BACKEND),-test)  ## bring up daemon and proxy, harm the wire in five ways, tell what was seen
 	@$(BIN)/harness demo $(if $(SEED),--seed $(SEED)) $(if $(BACKEND),--backend $(BACKEND))
 
 images: $(VENV)/ready-test  ## the container images: present, pulled, or made without a registry

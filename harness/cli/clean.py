@@ -58,7 +58,5 @@ def _engine() -> tuple[Engine | None, str]:
         from harness.environment.containers import Engine
 
         return Engine(), ""
-    except ImportError as error:
-        return None, f"{error.name} is not installed (pip install 'ws-harness[docker]')"
     except EnvironmentFailed as error:
         return None, error.headline

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from harness.errors import EXIT_FAILED, EXIT_VALID, InvalidValue
+from harness.errors import EXIT_FAILED, EXIT_VALID
 
 if TYPE_CHECKING:
     from harness.cli.arguments import Commands
@@ -38,13 +38,7 @@ def add(commands: Commands) -> None:
 
 
 def _images(args: argparse.Namespace) -> int:
-    try:
-        from harness.environment.containers import Engine
-    except ImportError as error:
-        raise InvalidValue(
-            f"images need a package that is not installed: {error.name}",
-            [("next", "pip install 'ws-harness[docker]'")],
-        ) from None
+    from harness.environment.containers import Engine
     from harness.environment.images import ensure, listed, remove
 
     engine = Engine()

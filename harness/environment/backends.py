@@ -94,7 +94,6 @@ class Choice:
 
 _USUAL: Final = Choice()
 _ONE_AT_A_TIME: Final = threading.Lock()
-_EXTRA: Final = "pip install 'ws-harness[docker]'"
 
 
 def engine() -> Engine:
@@ -115,12 +114,8 @@ def engine_in_use() -> Engine | None:
 
 @cache
 def _engine() -> Engine:
-    try:
-        from harness.environment.containers import Engine
-    except ImportError as error:
-        raise EnvironmentFailed(
-            f"containers need a package that is not installed: {error.name}", [("next", _EXTRA)]
-        ) from None
+    from harness.environment.containers import Engine
+
     found = Engine()
     # What resists is somebody's whom it should not keep from working; `harness clean` says why.
     with suppress(EnvironmentFailed):

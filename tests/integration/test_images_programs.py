@@ -104,17 +104,6 @@ def test_the_command_lists_what_is_here():
     assert names == [images.own_image(), images.TOXIPROXY_IMAGE]
 
 
-def test_without_the_extra_it_says_how_to_install_it():
-    """A usage error, not a traceback."""
-    without = "import sys; sys.modules['docker'] = None; from harness.cli import main; main()"
-
-    done = command(program=without)
-
-    assert done.returncode == 64
-    assert "pip install 'ws-harness[docker]'" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_what_excludes_each_other_is_refused():
     """One of making, listing, removing."""
     assert command("--list", "--remove").returncode == 64

@@ -7,6 +7,7 @@ the container has ended, and how is known without asking.
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -216,17 +217,25 @@ class Boxed:
         return self._seen and not kernel.listens(port, of=self._pid)
 
     def remove(self, *, within_s: float | None = None) -> None:
-        """Remove it, after that many seconds of asking it to end; None: at once."""
+        """
+        Remove it, after that many seconds of asking it to end; None: at once, and so where it
+        would not hear that.
+        """
         if self._box is None:
             return
         try:
-            if within_s is not None and self.alive:
+            if within_s is not None and self.alive and not self._is_deaf():
                 self.stop(within_s=within_s)
         finally:
             self._box.remove()
             if self._follower is not None:
                 self._follower.join(_FOLLOWED_S)
             self._log.clean()
+
+    def _is_deaf(self) -> bool:
+        """Whether SIGTERM is none to it: as the first process in there it gets what it handles."""
+        self.use(quickly=True)
+        return self._seen and not kernel.handles(self._pid, signal.SIGTERM)
 
     def written(self, *, since: int = 0) -> str:
         """What it wrote to its log from that byte on, without secrets."""

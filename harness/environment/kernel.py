@@ -1,4 +1,7 @@
-"""What the kernel tells of this machine's TCP sockets. Linux only; elsewhere nothing is told."""
+"""
+What the kernel tells of this machine's TCP sockets and processes. Linux only; elsewhere nothing
+is told.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-__all__ = ["connections", "held_open", "is_readable", "listens"]
+__all__ = ["connections", "handles", "held_open", "is_readable", "listens"]
 
 _TABLES: Final = ("tcp", "tcp6")
 _ESTABLISHED: Final = "01"
@@ -44,6 +47,16 @@ def listens(port: int, *, of: int | None = None) -> bool:
         of: As above.
     """
     return any(local == port and state == _LISTENS for local, _, state in _sockets(of))
+
+
+def handles(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal; none has one that is gone. proc(5), SigCgt."""
+    try:
+        rows = Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines()
+    except OSError:
+        return False
+    [caught] = [row.split()[1] for row in rows if row.startswith("SigCgt:")] or ["0"]
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 def _table(name: str, pid: int | None) -> Path:

@@ -23,7 +23,7 @@ from harness.dialects.plain import Plain
 from harness.environment.backends import DOCKER, TOXIPROXY, Choice, OwnEnvironment, engine
 from harness.environment.cgroup import Use, read_use
 from harness.environment.container_proxy import VERSION
-from harness.environment.containers import Order
+from harness.environment.containers import Box, Order
 from harness.environment.images.own import own_image
 from harness.environment.paths import PATHS, NetworkPath
 from harness.errors import CallUnknown, ConnectFailed, InvalidValue, ProxyError
@@ -443,6 +443,30 @@ def project(tmp_path: Path) -> Iterator[Path]:
     # A user's are kept, for they are soon built again from there; these are nobody's.
     for tag in set(engine().images.tags("ws-harness-built:")) - before:
         engine().images.remove(tag)
+
+
+@pytest.mark.parametrize("handler", ["", "signal.signal(signal.SIGTERM, lambda *_: os._exit(0))"])
+async def test_who_does_not_hear_is_not_asked_to_end(
+    handler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first process of a container gets only signals that it handles: nobody waits for it."""
+    asked = []
+    really = Box.stop
+
+    def stop(box: Box, *, within_s: float) -> None:
+        asked.append(box.name)
+        really(box, within_s=within_s)
+
+    monkeypatch.setattr(Box, "stop", stop)
+    text = ECHO.replace("async def echo", f"import signal\n{handler}\nasync def echo", 1)
+    container = Container(image=IMAGE, port=9000, command=("python3", "-c", text))
+    daemon = Containerized(container=container, dialect=Plain())
+    async with Place(tmp_path, daemon, Choice(backend=DOCKER)) as here:
+        if await here.stack.site.connections() is None:
+            pytest.skip("the engine's control groups are not to be seen here")
+
+    assert bool(asked) == bool(handler)
+    assert remains(here.stack) == []
 
 
 async def test_a_dockerfile_is_built(project: Path, tmp_path: Path) -> None:

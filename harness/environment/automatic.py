@@ -49,16 +49,19 @@ def backend_for(asked: str, daemon: Daemon, proxy: str) -> Chosen:
     if daemon.container is None:
         return Chosen(LOCAL, f"the daemon {daemon.type} has no container to run in")
     try:
-        missing = [name for name in _images(daemon, proxy) if engine().images.id(name) is None]
+        found = engine()
+        missing = [name for name in _images(daemon, proxy) if found.images.id(name) is None]
     except EnvironmentFailed as error:
         return Chosen(LOCAL, error.headline)
     images = "the images are there"
     if missing:
-        brought_s = _bring() if set(missing) <= set(_ours()) else None
+        ours = set(missing) <= set(_ours())
+        brought_s = _bring() if ours else None
         if brought_s is None:
-            return Chosen(LOCAL, f"images are missing: {', '.join(missing)}; `harness images`")
+            todo = "; `harness images`" if ours else ""
+            return Chosen(LOCAL, f"images are missing: {', '.join(missing)}{todo}")
         images = f"the images were brought in {brought_s:.1f} s"
-    return Chosen(DOCKER, f"engine {engine().version} answers, and {images}")
+    return Chosen(DOCKER, f"engine {found.version} answers, and {images}")
 
 
 @cache

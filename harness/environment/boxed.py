@@ -26,6 +26,8 @@ __all__ = ["Boxed"]
 _FOLLOWED_S: Final = 5.0
 # An engine takes its time about it.
 _GONE: Final = ("removing", "dead", "removed")
+# Where an engine answers for names, in each container on a network of one's own.
+_ENGINES_NAMES: Final = "127.0.0.11"
 _OUT_OF_MEMORY: Final = "killed for want of memory (OOM)"
 
 
@@ -210,6 +212,12 @@ class Boxed:
         """How many connections a port of it has; None where this machine does not see it."""
         self.use(quickly=True)
         return kernel.connections(port, of=self._pid) if self._seen else None
+
+    def listeners(self) -> list[tuple[str, int]]:
+        """Where it listens in there, addresses and ports; none where that is not seen here."""
+        self.use(quickly=True)
+        there = kernel.listeners(of=self._pid) if self._seen else []
+        return [(ip, port) for ip, port in there if ip != _ENGINES_NAMES]
 
     def silent_on(self, port: int) -> bool:
         """Whether nobody in it listens there any more; False where this machine does not see it."""

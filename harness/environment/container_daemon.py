@@ -25,12 +25,13 @@ from harness.environment.engine_events import EngineEvents
 from harness.environment.household import Household
 from harness.environment.images.own import own_image
 from harness.environment.limits import BEGINNING, Mark, used_up, with_words
+from harness.environment.listening import elsewhere
 from harness.environment.logs import Log
 from harness.environment.networks import Network
 from harness.environment.processes import note_program, reserve_port
 from harness.environment.readiness import daemon_ready
 from harness.environment.threads import in_thread
-from harness.errors import EnvironmentFailed
+from harness.errors import EnvironmentFailed, StartTimeout
 from harness.history import Recorder, Silent
 from harness.proxy.ports import Reservation
 
@@ -177,7 +178,12 @@ class ContainerDaemon:
     async def ready(self) -> None:
         """Wait for its hello."""
         program = self.program
-        await daemon_ready(self.daemon, self.address, program)
+        try:
+            await daemon_ready(self.daemon, self.address, program)
+        except StartTimeout as error:
+            listens = elsewhere(await in_thread(program.listeners), self.inner_address.port)
+            rows = [("listens", listens)] if listens else []
+            raise StartTimeout(error.headline, [*rows, *error.details]) from None
         self._wanted = True
         ready_ms = round((now() - program.started_at) * 1000, 1)
         note_program(self._recorder, program, "started", ready_ms=ready_ms)

@@ -5,11 +5,13 @@ is told.
 
 from __future__ import annotations
 
+import ipaddress
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-__all__ = ["connections", "handles", "held_open", "is_readable", "listens"]
+__all__ = ["connections", "handles", "held_open", "is_readable", "listeners", "listens"]
 
 _TABLES: Final = ("tcp", "tcp6")
 _ESTABLISHED: Final = "01"
@@ -30,12 +32,12 @@ def connections(port: int, *, of: int | None = None) -> int:
         of: A process on whose network to look, on which there are none once it is gone; None:
             this one's.
     """
-    return sum(local == port and state == _ESTABLISHED for local, _, state in _sockets(of))
+    return sum(_port(local) == port and state == _ESTABLISHED for local, _, state in _sockets(of))
 
 
 def held_open(port: int) -> int:
     """How many sockets are connected to that port, and were not closed."""
-    return sum(remote == port and state == _ESTABLISHED for _, remote, state in _sockets())
+    return sum(_port(remote) == port and state == _ESTABLISHED for _, remote, state in _sockets())
 
 
 def listens(port: int, *, of: int | None = None) -> bool:
@@ -46,7 +48,17 @@ def listens(port: int, *, of: int | None = None) -> bool:
         port: Where.
         of: As above.
     """
-    return any(local == port and state == _LISTENS for local, _, state in _sockets(of))
+    return any(found == port for _, found in listeners(of=of))
+
+
+def listeners(*, of: int | None = None) -> list[tuple[str, int]]:
+    """
+    Where anybody listens: addresses and ports.
+
+    Args:
+        of: As above.
+    """
+    return [(_ip(local), _port(local)) for local, _, state in _sockets(of) if state == _LISTENS]
 
 
 def handles(pid: int, number: int) -> bool:
@@ -63,8 +75,20 @@ def _table(name: str, pid: int | None) -> Path:
     return Path(f"/proc/{pid or 'self'}/net/{name}")
 
 
-def _sockets(pid: int | None = None) -> Iterator[tuple[int, int, str]]:
-    """Local port, remote port and state of each."""
+def _port(end: str) -> int:
+    return int(end.rpartition(":")[2], 16)
+
+
+def _ip(end: str) -> str:
+    raw = bytes.fromhex(end.rpartition(":")[0])
+    # In words of four bytes, each as this machine has them.
+    words = [int.from_bytes(raw[n : n + 4], sys.byteorder) for n in range(0, len(raw), 4)]
+    packed = b"".join(word.to_bytes(4, "big") for word in words)
+    return str(ipaddress.ip_address(packed))
+
+
+def _sockets(pid: int | None = None) -> Iterator[tuple[str, str, str]]:
+    """Both ends of each, as "address:port" in hexadecimal, and its state. proc(5), net/tcp."""
     for name in _TABLES:
         try:
             lines = _table(name, pid).read_text("ascii").splitlines()[1:]
@@ -72,4 +96,4 @@ def _sockets(pid: int | None = None) -> Iterator[tuple[int, int, str]]:
             lines = []
         for line in lines:
             _, local, remote, state, *_ = line.split()
-            yield int(local[-4:], 16), int(remote[-4:], 16), state
+            yield local, remote, state

@@ -21,6 +21,7 @@ from harness.dialects.plain import Plain
 from harness.environment import automatic, images
 from harness.environment.automatic import AUTO, Chosen, backend_for
 from harness.environment.backends import DOCKER, EMBEDDED, LOCAL, TOXIPROXY, engine
+from harness.errors import EnvironmentFailed
 from tests.backends import in_containers
 
 BOUND_S = 120
@@ -111,7 +112,22 @@ def test_nobody_fetches_what_is_not_ours():
 
     chosen = backend_for(AUTO, daemon, EMBEDDED)
 
-    assert chosen == Chosen(LOCAL, "images are missing: none:1; `harness images`")
+    assert chosen == Chosen(LOCAL, "images are missing: none:1")
+
+
+def test_without_an_engine_what_would_be_built_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It needs no image of anybody's; an engine it needs all the same."""
+    nobody = f"no container engine answers at unix://{tmp_path}/none.sock"
+
+    def no_engine() -> None:
+        raise EnvironmentFailed(nobody)
+
+    monkeypatch.setattr("harness.environment.automatic.engine", no_engine)
+    daemon = Containerized(container=Container(build=tmp_path, port=1), dialect=Plain())
+
+    assert backend_for(AUTO, daemon, EMBEDDED) == Chosen(LOCAL, nobody)
 
 
 def test_one_that_cannot_be_moved_stays():

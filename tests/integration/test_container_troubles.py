@@ -58,6 +58,15 @@ async def test_an_image_that_is_not_here(tmp_path: Path) -> None:
     assert "harness images" in text
 
 
+async def test_somebodys_image_that_is_not_here(tmp_path: Path) -> None:
+    """We bring none but ours."""
+    daemon = Containerized(container=Container(image="nobodys:1", port=9000))
+    text = await refused(daemon, tmp_path, EnvironmentFailed)
+
+    assert "there is no image nobodys:1 here" in text
+    assert "docker pull nobodys:1, or build it" in text
+
+
 async def test_a_build_that_fails(tmp_path: Path) -> None:
     """With the end of the builder's log."""
     (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nRUN echo no such luck && false\n")
@@ -86,6 +95,34 @@ async def test_a_container_that_never_answers(tmp_path: Path) -> None:
     assert "(container harness-" in text
     assert "last try" in text
     assert "begun" in text
+
+
+LISTEN = """
+import socket, sys, time
+kept = [socket.create_server((ip, int(sys.argv[2]))) for ip in sys.argv[1].split(",")]
+time.sleep(99)
+"""
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "said"),
+    [
+        ("0.0.0.0", "9001", "on 0.0.0.0:9001, not on port 9000: see daemon.container.port"),
+        ("127.0.0.1", "9000", "on 127.0.0.1:9000: nobody outside its container gets there"),
+        ("0.0.0.0", "9000", ""),
+    ],
+)
+async def test_a_container_that_listens_elsewhere(
+    address: str, port: str, said: str, tmp_path: Path
+) -> None:
+    """The kernel knows where; of one that is reached and says nothing that is not told."""
+    command = ("python3", "-c", LISTEN, address, port)
+    container = Container(image=IMAGE, port=9000, command=command)
+    daemon = Containerized(container=container, dialect=Plain(), start_timeout_s=2.0)
+    text = await refused(daemon, tmp_path, StartTimeout)
+
+    assert ("  listens   " in text) == bool(said)
+    assert said in text
 
 
 async def test_a_command_that_the_image_has_not(tmp_path: Path) -> None:

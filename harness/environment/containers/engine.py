@@ -32,6 +32,7 @@ from harness.errors import EnvironmentFailed
 __all__ = ["Engine"]
 
 _ASK_TIMEOUT_S: Final = 5
+_OURS: Final = "ws-harness"
 _MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 
 # It tells of every container at INFO, on a handler of its own.
@@ -128,8 +129,7 @@ class Engine:
         if self.images.id(order.image) is None:
             # Testcontainers would try to fetch it, and say what the resolver says.
             raise EnvironmentFailed(
-                f"there is no image {order.image} here",
-                [("next", "`harness images` makes or pulls what this project needs")],
+                f"there is no image {order.image} here", [("next", _way_to(order.image))]
             )
         _settle_ryuk(self)
         made = DockerContainer(
@@ -179,6 +179,12 @@ class Engine:
         with told("the engine's events cannot be followed"):
             stream = self._client.events(filters={"label": f"{RUN}={run_id}"}, decode=True)
         return stream, hang_up(stream)
+
+
+def _way_to(image: str) -> str:
+    if image.startswith(_OURS):
+        return "`harness images` makes or pulls it"
+    return f"docker pull {image}, or build it; nobody's image is fetched unasked"
 
 
 def _settle_ryuk(engine: Engine) -> None:

@@ -243,7 +243,7 @@ class Boxed:
     def _is_deaf(self) -> bool:
         """Whether SIGTERM is none to it: as the first process in there it gets what it handles."""
         self.use(quickly=True)
-        return self._seen and not kernel.handles(self._pid, signal.SIGTERM)
+        return self._seen and not kernel.hears(self._pid, signal.SIGTERM)
 
     def written(self, *, since: int = 0) -> str:
         """What it wrote to its log from that byte on, without secrets."""

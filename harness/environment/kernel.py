@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-__all__ = ["connections", "handles", "held_open", "is_readable", "listeners", "listens"]
+__all__ = ["connections", "hears", "held_open", "is_readable", "listeners", "listens"]
 
 _TABLES: Final = ("tcp", "tcp6")
 _ESTABLISHED: Final = "01"
@@ -61,14 +61,17 @@ def listeners(*, of: int | None = None) -> list[tuple[str, int]]:
     return [(_ip(local), _port(local)) for local, _, state in _sockets(of) if state == _LISTENS]
 
 
-def handles(pid: int, number: int) -> bool:
-    """Whether a process has a handler for a signal; none has one that is gone. proc(5), SigCgt."""
+def hears(pid: int, number: int) -> bool:
+    """
+    Whether a process has a handler for a signal, or holds it back to fetch it, as tini does;
+    none does that is gone. proc(5), SigCgt and SigBlk.
+    """
     try:
         rows = Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines()
     except OSError:
         return False
-    [caught] = [row.split()[1] for row in rows if row.startswith("SigCgt:")] or ["0"]
-    return bool(int(caught, 16) >> (number - 1) & 1)
+    masks = (row.split()[1] for row in rows if row.startswith(("SigCgt:", "SigBlk:")))
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
 
 
 def _table(name: str, pid: int | None) -> Path:

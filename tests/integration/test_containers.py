@@ -445,7 +445,14 @@ def project(tmp_path: Path) -> Iterator[Path]:
         engine().images.remove(tag)
 
 
-@pytest.mark.parametrize("handler", ["", "signal.signal(signal.SIGTERM, lambda *_: os._exit(0))"])
+@pytest.mark.parametrize(
+    "handler",
+    [
+        "",
+        "signal.signal(signal.SIGTERM, lambda *_: os._exit(0))",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])",
+    ],
+)
 async def test_who_does_not_hear_is_not_asked_to_end(
     handler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,10 +136,6 @@ class Boxed:
         self._box = box
         self._follow(*box.read())
 
-    def settle(self) -> None:
-        """Let it go on where it is frozen: a frozen one cannot be asked to end."""
-        self.box.unpause()
-
     def _follow(self, stream: Iterator[bytes], hang_up: Callable[[], None]) -> None:
         self._last = BoxState(status="running")
         self._pid, self._seen = 0, False
@@ -224,16 +220,23 @@ class Boxed:
         self.use(quickly=True)
         return self._seen and not kernel.listens(port, of=self._pid)
 
+    def end(self, *, within_s: float | None = None) -> None:
+        """
+        End its processes, after that many seconds of asking them to; None: at once, and so where
+        they would not hear that.
+        """
+        if self.alive and (within_s is None or self._is_deaf()):
+            self.kill()
+        elif self.alive and within_s is not None:
+            self.stop(within_s=within_s)
+
     def remove(self, *, within_s: float | None = None) -> None:
-        """
-        Remove it, after that many seconds of asking it to end; None: at once, and so where it
-        would not hear that.
-        """
+        """End it as `end` does, and remove it."""
         if self._box is None:
             return
         try:
-            if within_s is not None and self.alive and not self._is_deaf():
-                self.stop(within_s=within_s)
+            # First, so that it is known how: of what is gone nobody tells.
+            self.end(within_s=within_s)
         finally:
             self._box.remove()
             if self._follower is not None:

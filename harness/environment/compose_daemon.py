@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from harness.environment.abilities import OF_THE_DAEMON
 from harness.environment.boxed import Boxed
-from harness.environment.container_daemon import ContainerDaemon
+from harness.environment.container_daemon import STOP_S, ContainerDaemon
 from harness.environment.containers import OWNER, RUN, Order
 from harness.environment.logs import Log
 from harness.environment.owner import own_name
@@ -145,7 +145,8 @@ class ComposeDaemon(ContainerDaemon):
         self._wanted = False
         try:
             if self._box is not None and self._box.started:
-                await in_thread(self._box.settle)
+                # First: Compose removes it, and of what is gone nobody tells how it ended.
+                await in_thread(self._box.end, within_s=STOP_S)
             if self._override.exists():
                 await in_thread(
                     self._compose, "down", "--volumes", "--timeout", "2", "--remove-orphans"

@@ -35,9 +35,11 @@ from harness.errors import EnvironmentFailed, StartTimeout
 from harness.history import Recorder, Silent
 from harness.proxy.ports import Reservation
 
-__all__ = ["ContainerDaemon"]
+__all__ = ["STOP_S", "ContainerDaemon"]
 
-_STOP_S: Final = 2.0
+STOP_S: Final = 2.0
+"""How long a daemon that is put away may take to end by itself, in seconds."""
+
 _EFFECTS: Final = "/harness/effects.jsonl"
 _EVERYBODY: Final = 0o777
 
@@ -303,7 +305,7 @@ class ContainerDaemon:
         self._wanted = False
         try:
             if self._box is not None and self._box.started:
-                await in_thread(self._box.remove, within_s=_STOP_S)
+                await in_thread(self._box.remove, within_s=STOP_S)
                 note_program(self._recorder, self._box, "ended", early=early)
             self._keep_effects()
         finally:

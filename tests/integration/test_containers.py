@@ -446,17 +446,20 @@ def project(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    "handler",
+    ("handler", "ends"),
     [
-        "",
-        "signal.signal(signal.SIGTERM, lambda *_: os._exit(0))",
-        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])",
+        ("", "killed by SIGKILL"),
+        ("signal.signal(signal.SIGTERM, lambda *_: os._exit(5))", "exited with 5"),
+        ("signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])", "killed by SIGKILL"),
     ],
 )
 async def test_who_does_not_hear_is_not_asked_to_end(
-    handler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    handler: str, ends: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first process of a container gets only signals that it handles: nobody waits for it."""
+    """
+    The first process of a container gets only signals that it handles: nobody waits for it. How
+    it ended is told, of the proxy server too.
+    """
     asked = []
     really = Box.stop
 
@@ -468,11 +471,13 @@ async def test_who_does_not_hear_is_not_asked_to_end(
     text = ECHO.replace("async def echo", f"import signal\n{handler}\nasync def echo", 1)
     container = Container(image=IMAGE, port=9000, command=("python3", "-c", text))
     daemon = Containerized(container=container, dialect=Plain())
-    async with Place(tmp_path, daemon, Choice(backend=DOCKER)) as here:
+    async with Place(tmp_path, daemon, BEHIND_TOXIPROXY) as here:
         if await here.stack.site.connections() is None:
             pytest.skip("the engine's control groups are not to be seen here")
 
     assert bool(asked) == bool(handler)
+    assert here.stack.site.program.state == ends
+    assert here.stack.server.program.state == "killed by SIGKILL"
     assert remains(here.stack) == []
 
 
@@ -505,6 +510,8 @@ async def test_a_compose_project_is_brought_up_and_down(compose: None, project: 
         async with one.client() as client:
             assert (await client.call("back")).text == "back"
     assert remains(one.stack) + remains(other.stack) == []
+    # Not by somebody else.
+    assert other.stack.site.program.state == "killed by SIGKILL"
 
 
 async def test_two_environments_do_not_meet() -> None:

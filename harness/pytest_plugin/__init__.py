@@ -132,6 +132,9 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     item.stash[BROKEN] = item.stash[FAILED] = False
     if PLACE in item.stash:
         del item.stash[PLACE]
+    if _is_ours(item):
+        # For its reports: nobody catches a time limit that ends in the middle of one.
+        import harness.pytest_plugin.telling  # noqa: F401
     marks.check(item)
     result = yield
     if marks.needs(item):

@@ -56,8 +56,9 @@ def tell(item: pytest.Item, report: pytest.TestReport, error: BaseException) -> 
     if report.failed:
         try:
             _add_sections(item, report, error)
-        # An error of somebody's may fail when it is printed; the session goes on.
-        except Exception as trouble:  # noqa: BLE001
+        # An error of somebody's may fail when it is printed, and the test's time may end while
+        # we tell; the session goes on.
+        except (Exception, pytest.fail.Exception) as trouble:  # noqa: BLE001
             report.sections.append(("harness", f"cannot be told: {type(trouble).__name__}"))
     place = item.stash.get(PLACE, None)
     daemons = [item.config.stash[ASKED], None if place is None else place.wish.daemon]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -97,9 +98,8 @@ def ended(
 
 @pytest.fixture
 def moment_s(request: pytest.FixtureRequest) -> float:
-    """A random moment; its seed is in the test's name where it fails."""
-    chance = random.Random()
-    return chance.uniform(0, 1.0)
+    """A random moment; a test that fails tells it."""
+    return random.uniform(0, 1.0)
 
 
 @pytest.mark.parametrize("n", range(MOMENTS))
@@ -143,12 +143,15 @@ def test_nothing_survives_pytest_timeout(
         text, _ = process.communicate(timeout=BOUND_S)
 
     assert left(tmp_path, on_backend) == [], f"after {moment_s:.3f} s"
-    # Its alarm may ring while pytest itself writes a report, where nobody catches it.
-    if "INTERNALERROR> Failed: Timeout (>" in text:
+    internal = "\n".join(re.findall("^INTERNALERROR>.*", text, re.MULTILINE))
+    if internal:
+        # Nobody catches it where it rings while pytest itself makes a report; and pytest (9.2)
+        # cannot tell of where it rang between two lines. What we add to a report is not cut.
+        assert "Failed: Timeout (>" in internal or "in from_item_and_call" in internal, text
+        assert "telling.py" not in internal, text
         assert process.returncode == pytest.ExitCode.INTERNAL_ERROR, text
     else:
         assert process.returncode in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED), text
-        assert "INTERNALERROR" not in text, text
 
 
 def test_sigterm_ends_a_session_that_ignores_ctrl_c(tmp_path: Path, moment_s: float) -> None:

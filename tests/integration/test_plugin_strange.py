@@ -26,6 +26,7 @@ token_variable = "EXAI_WS_TOKEN"
 
 _TESTS = f"""
 import os
+import traceback
 import unittest
 from pathlib import Path
 import pytest
@@ -59,6 +60,17 @@ class Mute(Exception):
 
 def test_mute(harness_environment):
     raise Mute
+
+
+class Late(Exception):
+    def __str__(self):
+        if "telling.py" in "".join(traceback.format_stack()):
+            pytest.fail("Timeout (>1.0s) from pytest-timeout.")
+        return "late"
+
+
+def test_late(harness_environment):
+    raise Late
 
 
 def test_y_changed(harness_environment):
@@ -96,7 +108,7 @@ def test_what_pytest_left_of_a_token_is_hidden_too(run: Outcome) -> None:
     """In a value that was cut, in an expected failure, and in all that is kept."""
     whole = run.text + (run.folder / "report.xml").read_text()
 
-    assert "5 failed, 1 xfailed" in run.text
+    assert "6 failed, 1 xfailed" in run.text
     for size in (4, 8, len(_TOKEN)):
         assert _TOKEN[-size:] not in whole
     assert rows(block(run, "test_part"))["seen"] == ["{'headers': [***']} == {}"]
@@ -107,10 +119,24 @@ def test_the_line_of_the_summary_says_what_failed(run: Outcome) -> None:
     assert "FAILED test_a.py::test_part - AssertionError: assert {'headers'" in run.text
 
 
-@pytest.mark.parametrize("test", ["test_mute", "test_z_nowhere"])
+@pytest.mark.parametrize("test", ["test_mute", "test_late", "test_z_nowhere"])
 def test_what_cannot_be_told_ends_no_session(run: Outcome, test: str) -> None:
     """The test failed, and pytest says so."""
     assert "cannot be told" in block(run, test)
+
+
+def test_a_report_is_no_moment_to_import(tmp_path: Path) -> None:
+    """A time limit that ends there would end the session."""
+    test = """
+    import sys
+
+    def test_it(harness_seed):
+        assert "harness.pytest_plugin.telling" in sys.modules
+    """
+
+    outcome = carried_out(tmp_path, {"test_it.py": test})
+
+    assert outcome.code == pytest.ExitCode.OK, outcome.text
 
 
 def test_a_file_that_changed_meanwhile_has_no_statement(run: Outcome) -> None:

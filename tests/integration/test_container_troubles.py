@@ -245,7 +245,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("backend", [LOCAL, DOCKER])
 def test_a_disk_that_is_full(small_disk: Path, backend: str) -> None:
     """What was being written, where, and what to do; and no verdict on half a record."""
-    done = command("demo", "--backend", backend, "--runs", str(small_disk), "--seed", "1")
+    words = ("demo", "--backend", backend, "--runs", str(small_disk), "--seed", "1")
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
     assert done.returncode == 3, done.stdout
     assert "EnvironmentFailed: the history " in done.stderr
@@ -347,44 +354,6 @@ async def test_an_engine_that_dies_in_the_middle(
     # Now, and not in somebody else's test.
     del here, lost
     gc.collect()
-
-
-def command(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Our command, in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "harness", *words],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def test_no_engine_is_told_with_the_remedy(tmp_path: Path) -> None:
-    """3, not a traceback."""
-    done = command(
-        *("demo", "--backend", "docker", "--runs", str(tmp_path)),
-        DOCKER_HOST=f"unix://{tmp_path}/nobody.sock",
-    )
-
-    assert done.returncode == 3
-    assert "no container engine answers at unix://" in done.stderr
-    assert "there is no such socket" in done.stderr
-    assert "--backend local" in done.stderr or "backend local" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_without_an_engine_auto_is_local(tmp_path: Path) -> None:
-    """And the reason is printed."""
-    done = command(
-        *("demo", "--backend", "auto", "--runs", str(tmp_path)),
-        DOCKER_HOST=f"unix://{tmp_path}/nobody.sock",
-    )
-
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("backend local: no container engine answers")
-    assert "backend local   proxy embedded" in done.stdout
 
 
 def test_a_socket_that_may_not_be_used(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import docker
 import docker.errors
+import docker.utils
 import requests.exceptions
 from docker.types import EndpointConfig, IPAMConfig, IPAMPool, Ulimit
 from testcontainers.core.config import testcontainers_config
@@ -58,12 +60,17 @@ class Engine:
     def __init__(self) -> None:
         self.endpoint = endpoint()
         try:
+            _knock(self.endpoint)
             self._client = docker.from_env(timeout=_ASK_TIMEOUT_S)
             self.endpoint = str(self._client.api.base_url).replace(
                 "http+docker://localhost", endpoint()
             )
             about = self._client.version()
-        except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+        except (
+            docker.errors.DockerException,
+            requests.exceptions.RequestException,
+            OSError,
+        ) as error:
             raise no_engine(error) from None
         # What is done takes longer than what is asked.
         self._client.api.timeout = TIMEOUT_S
@@ -179,6 +186,16 @@ class Engine:
         with told("the engine's events cannot be followed"):
             stream = self._client.events(filters={"label": f"{RUN}={run_id}"}, decode=True)
         return stream, hang_up(stream)
+
+
+def _knock(where: str) -> None:
+    """Fail where nobody answers; docker-py would leave its socket to the collector then."""
+    host = docker.utils.parse_host(where)
+    path = host.removeprefix("http+unix://")
+    if path != host:
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.settimeout(_ASK_TIMEOUT_S)
+            visitor.connect(path)
 
 
 def _way_to(image: str) -> str:

@@ -68,13 +68,14 @@ async def demo(
         told: list[Step] = []
         async with environment:
             _refuse_blind(stack)
+            await stack.probe()
             described = environment.stack.describe()
             run.write_json("environment.json", described, secrets=secrets)
             async with aclosing(_steps(Story(environment, history))) as steps:
                 async for step in steps:
                     told.append(step)
                     print(describe(len(told), step), flush=True)
-            limits_hit = await stack.site.limits_hit()
+            limits_hit = await stack.limits_hit()
             history.phase = "final"
         left = await _left(stack.run_id, choice)
         verdict = _verdict(told, left, limits_hit)

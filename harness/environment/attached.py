@@ -17,6 +17,7 @@ from harness.environment import kernel
 from harness.environment.abilities import OF_THE_DAEMON
 from harness.environment.dialling import session_with
 from harness.environment.household import Household
+from harness.environment.legs import StandIn, nobody
 from harness.environment.limits import BEGINNING, Mark
 from harness.environment.making import make_proxy, remove_proxy, taken
 from harness.environment.processes import Started
@@ -129,6 +130,10 @@ class AttachedDaemon:
         seen = self.address.is_loopback and kernel.is_readable()
         return kernel.connections(self.address.port) if seen else None
 
+    def stand_in(self) -> StandIn:
+        """None: where it stands is not ours."""
+        return nobody(_NOT_OURS)
+
     async def mark(self) -> Mark:
         """Nobody here knows."""
         return BEGINNING
@@ -179,6 +184,7 @@ class AttachedProxy:
 
     own: Final = False
     inside: Final = False
+    tapped: Final = False
     host_of_harness: Final = LOOPBACK
     trouble: Final = None
 
@@ -204,6 +210,14 @@ class AttachedProxy:
     def witness(self) -> Control | None:
         """A server of ours tells itself."""
         return self.control if self._tells else None
+
+    async def mark(self) -> Mark:
+        """Nobody here knows."""
+        return BEGINNING
+
+    async def limits_hit(self, *, since: Mark = BEGINNING) -> list[str]:
+        """Nobody here knows."""
+        return []
 
     @property
     def abilities(self) -> Mapping[str, str | None]:

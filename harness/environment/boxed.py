@@ -13,21 +13,26 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
-from harness.clock import now
+from harness.clock import now, now_ns
+from harness.daemons.base import Limits
 from harness.environment import kernel
 from harness.environment.cgroup import Use, read_use
-from harness.environment.containers import Box, BoxState, Engine, Order
+from harness.environment.containers import Box, BoxState, Engine, Order, Said
+from harness.environment.limits import Mark, used_up, with_words
 from harness.environment.logs import Log
 from harness.environment.processes import ending
 from harness.errors import EnvironmentFailed
 
-__all__ = ["Boxed"]
+__all__ = ["Boxed", "Heard"]
 
 _FOLLOWED_S: Final = 5.0
 # An engine takes its time about it.
 _GONE: Final = ("removing", "dead", "removed")
 # Where an engine answers for names, in each container on a network of one's own.
 _ENGINES_NAMES: Final = "127.0.0.11"
+Heard = Callable[[Said, tuple[int, int]], None]
+"""Takes what a container said, and the interval, on our clock, in which it was received."""
+
 _OUT_OF_MEMORY: Final = "killed for want of memory (OOM)"
 
 
@@ -40,17 +45,23 @@ class Boxed:
         engine: Where it runs.
         order: What is wanted.
         log: Where its output goes.
+        heard: Who else is told of it: what it said, and when that was received here.
 
     Attributes:
         started_at: When it was last started, in seconds of the monotonic clock.
     """
 
-    def __init__(self, name: str, engine: Engine, order: Order, *, log: Log) -> None:
+    def __init__(
+        self, name: str, engine: Engine, order: Order, *, log: Log, heard: Heard | None = None
+    ) -> None:
         self.name = name
         self.order = order
         self.started_at = 0.0
         self._engine = engine
         self._log = log
+        self._heard = heard
+        # The engine's stamp of the last thing it said.
+        self._last_ns = 0
         self._box: Box | None = None
         self._follower: threading.Thread | None = None
         self._last = BoxState(status="created")
@@ -119,24 +130,18 @@ class Boxed:
         self._lost = None
         if self._box is None:
             self._box = self._engine.run(self.order)
-            self._follow(*self._box.read())
         else:
-            # Listened to first, so that nothing of it is missed.
-            stream, hang_up = self._box.listen()
-            try:
-                self._box.start()
-            except BaseException:
-                hang_up()
-                raise
-            self._follow(stream, hang_up)
+            self._box.start()
+        self._follow(self._box)
 
     def adopt(self, box: Box) -> None:
         """Take a container that somebody else made and started, Compose for instance."""
         self.started_at = now()
         self._box = box
-        self._follow(*box.read())
+        self._follow(box)
 
-    def _follow(self, stream: Iterator[bytes], hang_up: Callable[[], None]) -> None:
+    def _follow(self, box: Box) -> None:
+        stream, hang_up = box.read(after_ns=self._last_ns)
         self._last = BoxState(status="running")
         self._pid, self._seen = 0, False
         thread = threading.Thread(
@@ -145,15 +150,21 @@ class Boxed:
         self._follower = thread
         thread.start()
 
-    def _take(self, stream: Iterator[bytes], hang_up: Callable[[], None]) -> None:
+    def _take(self, stream: Iterator[Said], hang_up: Callable[[], None]) -> None:
         """Write down what comes until it ends, and see how it ended."""
         try:
             # Its process is looked up while there is one: after its end nobody knows its number.
             self.use(quickly=True)
             # A stream that breaks off has ended, too: what became of it is asked below.
             with self._log.path.open("ab", buffering=0) as file, suppress(Exception):
-                for piece in stream:
-                    file.write(piece)
+                since_ns = now_ns()
+                for said in stream:
+                    received_ns = now_ns()
+                    file.write(said.text)
+                    self._last_ns = max(self._last_ns, said.time_ns)
+                    if self._heard is not None:
+                        self._heard(said, (since_ns, received_ns))
+                    since_ns = received_ns
             self._last = self.box.state()
         except EnvironmentFailed as error:
             self._lost = f"cannot be seen any more: {error.headline}"
@@ -203,6 +214,19 @@ class Boxed:
                 seen = Use.of_engine(self.box.use())
             self._use = seen or self._use
         return self._use
+
+    def mark(self) -> Mark:
+        """This moment, for what is asked of it later."""
+        return Mark(self.log_bytes(), self.use(quickly=True))
+
+    def limits_hit(self, limits: Limits, *, since: Mark) -> list[str]:
+        """Those of its limits that it hit after that, each in words; never an error."""
+        found = []
+        with suppress(EnvironmentFailed):
+            if self.out_of_memory:
+                found.append("memory: the kernel killed it for want of memory (OOM)")
+            found += used_up(self.use().since(since.use), limits)
+        return with_words(found, self.written(since=since.log_bytes))
 
     def connections_on(self, port: int) -> int | None:
         """How many connections a port of it has; None where this machine does not see it."""

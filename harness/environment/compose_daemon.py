@@ -12,13 +12,15 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from harness.daemons.base import Limits
 from harness.environment.abilities import OF_THE_DAEMON
 from harness.environment.boxed import Boxed
 from harness.environment.container_daemon import STOP_S, ContainerDaemon
-from harness.environment.containers import OWNER, RUN, Order
+from harness.environment.containers import CPU_PERIOD_US, OWNER, RUN, Order
 from harness.environment.logs import Log
 from harness.environment.owner import own_name
 from harness.environment.processes import reserve_port
@@ -30,6 +32,23 @@ __all__ = ["ComposeDaemon"]
 _UP_S: Final = 600
 _DOWN_S: Final = 60
 _TAIL_LINES: Final = 15
+
+
+def _limits(told: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+    """Our limits on a service, in Compose's words, where the project has none of its own."""
+    own = {**told.get("deploy", {}).get("resources", {}).get("limits", {}), **told}
+    found: dict[str, Any] = {}
+    if limits.memory_bytes is not None and not own.keys() & {"memory", "mem_limit"}:
+        found |= {"mem_limit": limits.memory_bytes, "memswap_limit": limits.memory_bytes}
+    if limits.cpus is not None and not own.keys() & {"cpus", "cpu_quota"}:
+        # Not `cpus`: an engine refuses to change those of a container that runs.
+        quota = int(limits.cpus * CPU_PERIOD_US)
+        found |= {"cpu_period": CPU_PERIOD_US, "cpu_quota": quota}
+    if limits.processes is not None and not own.keys() & {"pids", "pids_limit"}:
+        found["pids_limit"] = limits.processes
+    if limits.descriptors is not None and "nofile" not in (told.get("ulimits") or {}):
+        found["ulimits"] = {"nofile": limits.descriptors}
+    return found
 
 
 class ComposeDaemon(ContainerDaemon):
@@ -56,12 +75,14 @@ class ComposeDaemon(ContainerDaemon):
         if box is None:
             raise EnvironmentFailed(f"{self._project} has no container of {container.service}")
         self._own_network, self._own_address = next(iter(box.networks().items()))
+        # The project may have some of its own.
+        self.daemon = replace(self.daemon, limits=box.limits())
         image = str(box.order.image)
         self._image_id = image
         order = Order(name=box.name, image=image, run_id=household.run_id, network="")
         secrets = () if self.daemon.token is None else (self.daemon.token,)
         log = Log(household.directory / "daemon.log", kept=household.kept, secrets=secrets)
-        self._box = Boxed("daemon", engine, order, log=log)
+        self._box = Boxed("daemon", engine, order, log=log, heard=self._sayings())
         self._box.adopt(box)
 
     def _write_override(self, services: Mapping[str, Mapping[str, Any]]) -> None:
@@ -77,6 +98,8 @@ class ComposeDaemon(ContainerDaemon):
                 ports = f"!override {json.dumps([f'{where}:{container.port}'])}"
             lines += [f"  {json.dumps(service)}:", f"    labels: {json.dumps(labels)}"]
             lines += [f"    ports: {ports}"]
+            limits = _limits(told, self.daemon.limits)
+            lines += [f"    {key}: {json.dumps(value)}" for key, value in limits.items()]
             if "build" in told and "image" not in told:
                 # Else each environment would leave an image of its own.
                 place = hashlib.sha256(str(container.compose.resolve()).encode()).hexdigest()[:12]

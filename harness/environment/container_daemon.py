@@ -8,7 +8,6 @@ and gets it back after it was cut off its network.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,17 +20,19 @@ from harness.environment.boxed import Boxed
 from harness.environment.built import image_of
 from harness.environment.containers import Order
 from harness.environment.descriptors import limit_descriptors
-from harness.environment.engine_events import EngineEvents
+from harness.environment.engine_events import EngineEvents, Sayings
 from harness.environment.household import Household
 from harness.environment.images.own import own_image
-from harness.environment.limits import BEGINNING, Mark, used_up, with_words
+from harness.environment.legs import StandIn
+from harness.environment.limits import BEGINNING, Mark
 from harness.environment.listening import elsewhere
 from harness.environment.logs import Log
 from harness.environment.networks import Network
 from harness.environment.processes import note_program, reserve_port
 from harness.environment.readiness import daemon_ready
+from harness.environment.standing_in import in_container
 from harness.environment.threads import in_thread
-from harness.errors import EnvironmentFailed, StartTimeout
+from harness.errors import StartTimeout
 from harness.history import Recorder, Silent
 from harness.proxy.ports import Reservation
 
@@ -158,17 +159,14 @@ class ContainerDaemon:
             address=self._own_address,
             ports=ports,
             mounts=mounts,
-            memory_bytes=daemon.limits.memory_bytes,
-            cpus=daemon.limits.cpus,
-            processes=daemon.limits.processes,
-            descriptors=daemon.limits.descriptors,
+            limits=daemon.limits,
         )
         household.reaper.contain(household.run_id)
         self._follow_events()
         secrets = () if daemon.token is None else (daemon.token,)
         log = Log(household.directory / "daemon.log", kept=household.kept, secrets=secrets)
         self._image_id = network.engine.images.id(image)
-        self._box = Boxed("daemon", network.engine, order, log=log)
+        self._box = Boxed("daemon", network.engine, order, log=log, heard=self._sayings())
         self._box.start()
 
     def _follow_events(self) -> None:
@@ -176,6 +174,10 @@ class ContainerDaemon:
         if not isinstance(self._recorder, Silent):
             run_id = self._household.run_id
             self._events = EngineEvents(self.network.engine, run_id, self._recorder)
+
+    def _sayings(self) -> Sayings | None:
+        """Who takes down what it says, where anybody wants to know."""
+        return None if isinstance(self._recorder, Silent) else Sayings("daemon", self._recorder)
 
     async def ready(self) -> None:
         """Wait for its hello."""
@@ -281,23 +283,19 @@ class ContainerDaemon:
         """How many connections it has, as the kernel tells; None where it does not."""
         return await in_thread(self.program.connections_on, self.inner_address.port)
 
+    def stand_in(self) -> StandIn:
+        """A container on its network, published where it is."""
+        return in_container(self.network, self._household)
+
     async def mark(self) -> Mark:
         """This moment."""
-        return Mark(self.log_bytes(), await in_thread(self.program.use, quickly=True))
+        return await in_thread(self.program.mark)
 
     async def limits_hit(self, *, since: Mark = BEGINNING) -> list[str]:
         """The limits that it hit, each in words."""
         if self._box is None or not self._box.started:
             return []
-        return await in_thread(self._limits_hit, since)
-
-    def _limits_hit(self, since: Mark) -> list[str]:
-        found = []
-        with suppress(EnvironmentFailed):
-            if self.program.out_of_memory:
-                found.append("memory: the kernel killed it for want of memory (OOM)")
-            found += used_up(self.program.use().since(since.use), self.daemon.limits)
-        return with_words(found, self.written(since=since.log_bytes))
+        return await in_thread(self._box.limits_hit, self.daemon.limits, since=since)
 
     async def end(self) -> None:
         """End it and give its address back."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, ClassVar, Final
 
 import msgspec
 
 from harness.address import Address
+from harness.daemons.base import Limits
 from harness.environment.boxed import Boxed
 from harness.environment.containers import Engine, Order
+from harness.environment.engine_events import Sayings
 from harness.environment.household import Household
 from harness.environment.images import TOXIPROXY_IMAGE as IMAGE
 from harness.environment.images import TOXIPROXY_VERSION as VERSION
+from harness.environment.limits import BEGINNING, Mark
 from harness.environment.logs import Log
 from harness.environment.making import make_proxy, remove_proxy
 from harness.environment.networks import Network
@@ -33,6 +37,8 @@ _API_PORT: Final = 8474
 _PORTS: Final = range(8666, 8674)
 # Its default tells of each step inside.
 _LOG: Final = {"LOG_LEVEL": "debug"}
+# It has two for each connection.
+_LIMITS: Final = Limits(memory_bytes=1 << 30, cpus=2.0, processes=512, descriptors=65536)
 _SILENT: Final = "the real Toxiproxy tells nothing of its connections"
 _UNSEEDED: Final = "the real Toxiproxy cannot be seeded"
 
@@ -56,6 +62,7 @@ class ContainerProxy:
     backend: Final = "toxiproxy"
     own: Final = True
     witness: Final = None
+    tapped: Final = False
     abilities: ClassVar[Mapping[str, str | None]] = {"events": _SILENT, "seed": _UNSEEDED}
 
     def __init__(
@@ -131,6 +138,7 @@ class ContainerProxy:
             command=["-host", where.host, "-port", str(where.port)],
             variables=_LOG,
             network="host",
+            limits=_LIMITS,
         )
         self._begin(order)
 
@@ -151,6 +159,7 @@ class ContainerProxy:
             network=network.name,
             address=self._own_address,
             ports={inside: (here.host, here.port) for inside, here in published.items()},
+            limits=_LIMITS,
         )
         self._begin(order)
 
@@ -164,7 +173,9 @@ class ContainerProxy:
         log = Log(household.directory / "proxy.log", kept=household.kept)
         engine = self._connect()
         self._image_id = engine.images.id(IMAGE)
-        self._box = Boxed("proxy", engine, order, log=log)
+        silent = isinstance(self._recorder, Silent)
+        heard = None if silent else Sayings("proxy", self._recorder)
+        self._box = Boxed("proxy", engine, order, log=log, heard=heard)
         self._box.start()
 
     async def ready(self) -> None:
@@ -239,6 +250,16 @@ class ContainerProxy:
             if self._network is not None and self._own_address:
                 self._network.give_back(self._own_address)
 
+    async def mark(self) -> Mark:
+        """This moment."""
+        return await in_thread(self.program.mark)
+
+    async def limits_hit(self, *, since: Mark = BEGINNING) -> list[str]:
+        """The limits that it hit, each in words."""
+        if self._box is None or not self._box.started:
+            return []
+        return await in_thread(self._box.limits_hit, _LIMITS, since=since)
+
     def written(self, *, since: int = 0) -> str:
         """What it wrote to its log from that byte on."""
         return self.program.written(since=since)
@@ -255,4 +276,5 @@ class ContainerProxy:
             "image_id": self._image_id,
             "version": self._version,
             "api": self.control.url,
+            "limits": asdict(_LIMITS),
         }

@@ -1,7 +1,7 @@
 """
-What the container engine tells of a run's containers, into the run's record.
+What the container engine tells of a run's containers, and what these say, into the run's record.
 
-The engine stamps by its own wall clock, which orders nothing across clocks; so each event
+The engine stamps by its own wall clock, which orders nothing across clocks; so each record
 carries the interval, on our clock, in which it was received.
 """
 
@@ -13,14 +13,16 @@ from contextlib import suppress
 from typing import Any, Final
 
 from harness.clock import now_ns
-from harness.environment.containers import Engine
+from harness.environment.containers import Engine, Said
 from harness.history import Recorder
 
-__all__ = ["EngineEvents"]
+__all__ = ["EngineEvents", "Sayings"]
 
 _LAST_S: Final = 1.0
 _CLOCK: Final = "wall:container-engine"
 _LAST: Final = "destroy"
+# A daemon that tells of every call would bury all else.
+_MOST_LINES: Final = 1000
 
 
 class EngineEvents:
@@ -82,3 +84,35 @@ class EngineEvents:
             self._gone.wait(_LAST_S)
         self._hang_up()
         self._thread.join(_LAST_S)
+
+
+class Sayings:
+    """
+    The lines that a container's program writes, as the engine received them.
+
+    Args:
+        process: Who says them: "daemon" or "proxy".
+        recorder: Where they go.
+        most: How many; of the rest it is noted once that it is in the log alone.
+    """
+
+    def __init__(self, process: str, recorder: Recorder, *, most: int = _MOST_LINES) -> None:
+        self._process = process
+        self._recorder = recorder
+        self._left = most
+
+    def __call__(self, said: Said, received_ns: tuple[int, int]) -> None:
+        """Take one down."""
+        if self._left < 0:
+            return
+        line = said.text.decode("utf-8", "replace").rstrip("\r\n")
+        value: dict[str, Any] = {"line": line} if self._left else {"rest": "in its log alone"}
+        self._left -= 1
+        self._recorder.record(
+            process=self._process,
+            type="info",
+            f="log",
+            value={**value, "received_ns": list(received_ns)},
+            time_ns=said.time_ns,
+            clock=_CLOCK,
+        )

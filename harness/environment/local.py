@@ -9,14 +9,23 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from harness.address import Address
-from harness.daemons.base import Daemon
+from harness.daemons.base import Daemon, Limits
 from harness.environment.base import Environment
 from harness.environment.household import Household
+from harness.environment.limits import (
+    BEGINNING,
+    Mark,
+    describe_local,
+    exhausted,
+    put_on,
+    with_words,
+)
 from harness.environment.local_daemon import LocalDaemon
 from harness.environment.making import make_proxy, remove_proxy
 from harness.environment.processes import (
@@ -40,6 +49,8 @@ PROXY_COMMAND: Final = (sys.executable, "-P", "-m", "harness", "proxy")
 
 _PROXY_START_TIMEOUT_S: Final = 10.0
 _PROXY_STOP_S: Final = 1.0
+# It has two descriptors for each connection.
+_PROXY_LIMITS: Final = Limits(memory_bytes=1 << 30, descriptors=65536)
 _PACKAGES: Final = ("ws-harness", "websockets", "picows", "uvloop", "h11", "msgspec")
 
 
@@ -60,6 +71,7 @@ class LocalProxy:
     backend: Final = "embedded"
     own: Final = True
     inside: Final = False
+    tapped: Final = False
     host_of_harness: Final = LOOPBACK
     abilities: ClassVar[Mapping[str, str | None]] = {"events": None, "seed": None}
 
@@ -84,6 +96,8 @@ class LocalProxy:
         self._reservation: Reservation | None = None
         self._program: Program | None = None
         self._ready = False
+        # Of its limits those that do not hold, with the reason.
+        self._lacking: dict[str, str] = {}
 
     @property
     def program(self) -> Program:
@@ -121,6 +135,7 @@ class LocalProxy:
             kept=self._household.kept,
         )
         self._program.start()
+        self._lacking = put_on([self._program.pid], _PROXY_LIMITS)
 
     async def ready(self) -> None:
         """Wait until it answers."""
@@ -150,6 +165,19 @@ class LocalProxy:
         if self._reservation is not None:
             self._reservation.close()
 
+    async def mark(self) -> Mark:
+        """This moment."""
+        return Mark(self.log_bytes())
+
+    async def limits_hit(self, *, since: Mark = BEGINNING) -> list[str]:
+        """The limits that it hit, each in words."""
+        if self._program is None:
+            return []
+        pids = [self.program.pid] if self.program.exit_code is None else []
+        with suppress(OSError):
+            return with_words(exhausted(pids, _PROXY_LIMITS), self.written(since=since.log_bytes))
+        return []
+
     def written(self, *, since: int = 0) -> str:
         """What it wrote to its log from that byte on."""
         return self.program.written(since=since)
@@ -164,6 +192,7 @@ class LocalProxy:
             "command": self.program.command,
             "api": self.control.url,
             "seed": self._seed,
+            "limits": describe_local(_PROXY_LIMITS, self._lacking),
             "python": platform.python_version(),
             "system": platform.platform(),
             "versions": {name: _version(name) for name in _PACKAGES},

@@ -18,6 +18,7 @@ from harness.clock import now
 from harness.daemons.base import Daemon
 from harness.environment import kernel
 from harness.environment.household import Household
+from harness.environment.legs import StandIn, here
 from harness.environment.limits import (
     BEGINNING,
     NOT_HERE,
@@ -258,6 +259,10 @@ class LocalDaemon:
     async def connections(self) -> int | None:
         """How many connections it has, as the kernel tells; None where it does not."""
         return kernel.connections(self.address.port) if kernel.is_readable() else None
+
+    def stand_in(self) -> StandIn:
+        """A server of this process: there is nothing between processes of one machine."""
+        return here()
 
     async def mark(self) -> Mark:
         """This moment."""

@@ -31,9 +31,7 @@ class PathSeen:
         return self.probed.live or self.probed.armed
 
     def __str__(self) -> str:
-        took = self.probed.round_trip_ms
-        trip = "nothing came back" if took is None else f"round trip {took:.2f} ms"
-        return f"path {self.path}, {trip}; {self.probed.reason}"
+        return f"path {self.path}, {self.probed}"
 
 
 def look_at_path(choice: Choice) -> PathSeen:

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from harness.address import Address
 from harness.clock import fresh_id, now
 from harness.environment.clean_up import put_away
+from harness.environment.legs import Leg
 from harness.environment.making import remove_proxy
 from harness.errors import EnvironmentFailed, InvalidValue
 from harness.faults.reset_peer import ResetPeer
@@ -40,12 +41,20 @@ class ResetPath:
         reason: What was seen, in words.
         round_trip_ms: How long a byte took through the server and back, in milliseconds, the
             least of several; None where none came back.
+        legs: Each stretch of the way to the daemon, once they were tried.
     """
 
     live: bool
     armed: bool
     reason: str
     round_trip_ms: float | None = field(default=None, compare=False)
+    legs: tuple[Leg, ...] = field(default=(), compare=False)
+
+    def __str__(self) -> str:
+        took = self.round_trip_ms
+        trip = "nothing came back" if took is None else f"round trip {took:.2f} ms"
+        # The first is what has just been said.
+        return "; ".join([trip, self.reason, *map(str, self.legs[1:])])
 
 
 class Maker(Protocol):

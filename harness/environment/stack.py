@@ -7,8 +7,9 @@ Each backend brings its own; neither knows of the other.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -19,6 +20,7 @@ from harness.daemons.base import Daemon
 from harness.environment.abilities import abilities_of, reset_abilities
 from harness.environment.clean_up import put_away, side_by_side
 from harness.environment.household import Household
+from harness.environment.legs import Leg, StandIn, try_leg
 from harness.environment.limits import BEGINNING, Mark
 from harness.environment.own import own_use, refuse_when_full
 from harness.environment.probe import ResetPath, probe_reset
@@ -27,10 +29,16 @@ from harness.environment.threads import in_thread
 from harness.history import Recorder, Silent
 from harness.proxy.control import Control, ProxyState
 
-__all__ = ["ANY_PORT", "LOOPBACK", "Server", "Site", "Stack"]
+__all__ = ["ANY_PORT", "LOOPBACK", "Marks", "Server", "Site", "Stack"]
+
+_INSIDE: Final = "not tried: both stand on the daemon's network, with nothing between them"
+_LOOPBACK: Final = "not tried: both are on this machine's loopback, with nothing between them"
 
 LOOPBACK: Final = ("127.0.0.1", "127.0.0.1")
 """Where a server of this machine finds who listens here."""
+
+Marks = tuple[Mark, Mark]
+"""A moment of a daemon, and of the proxy server before it."""
 
 ANY_PORT: Final = Address("127.0.0.1", 0)
 """Loopback, on a port that the system chooses."""
@@ -67,6 +75,15 @@ class Part(Protocol):
     @property
     def abilities(self) -> Mapping[str, str | None]:
         """What can be done with it: None, or why it cannot; see `abilities`."""
+
+    async def mark(self) -> Mark:
+        """This moment, for what is asked of it later."""
+
+    async def limits_hit(self, *, since: Mark = BEGINNING) -> list[str]:
+        """
+        The limits that it hit after that, each in words; never an error, after it has ended
+        neither.
+        """
 
     def describe(self) -> Mapping[str, Any]:
         """What environment.json says of it. No secret is in it."""
@@ -148,14 +165,8 @@ class Site(Part, Protocol):
     async def connections(self) -> int | None:
         """How many connections it has, as the kernel tells; None where it does not."""
 
-    async def mark(self) -> Mark:
-        """This moment, for what is asked of it later."""
-
-    async def limits_hit(self, *, since: Mark = BEGINNING) -> list[str]:
-        """
-        The limits that it hit after that, each in words; never an error, after it has ended
-        neither.
-        """
+    def stand_in(self) -> StandIn:
+        """A tiny server that is reached as the daemon is; or why there is none."""
 
 
 class Server(Part, Protocol):
@@ -172,6 +183,10 @@ class Server(Part, Protocol):
     @property
     def host_of_harness(self) -> tuple[str, str]:
         """An address of this machine to listen on, and what the server calls it."""
+
+    @property
+    def tapped(self) -> bool:
+        """Whether a relay of ours stands between it and the daemon."""
 
     @property
     def witness(self) -> Control | None:
@@ -254,12 +269,46 @@ class Stack:
         }
 
     async def probe(self, known: ResetPath | None = None) -> ResetPath:
-        """Find out whether a reset reaches a client on this path, where it is not known."""
+        """Find out whether a reset gets over each leg of this path, where it is not known."""
         self._resets = known or self._resets
         if self._resets is None:
             name = f"harness-probe-{self.run_id}"
-            self._resets = await probe_reset(self.control, name=name, maker=self.server)
+            found = await probe_reset(self.control, name=name, maker=self.server)
+            self._resets = replace(found, legs=await self._legs(found))
         return self._resets
+
+    async def _legs(self, found: ResetPath) -> tuple[Leg, ...]:
+        """From the client to the daemon; and past the server, where that is another way."""
+        server = self.server.backend
+        legs = [
+            Leg(
+                begins="client",
+                ends=server,
+                reset=found.live or found.armed,
+                seen=found.reason,
+                round_trip_ms=found.round_trip_ms,
+            )
+        ]
+        if self.server.inside:
+            legs.append(Leg(begins=server, ends="daemon", reset=None, seen=_INSIDE))
+            return *legs, await try_leg("harness", "daemon", self.site.stand_in())
+        if self.server.tapped:
+            legs.append(Leg(begins=server, ends="tap", reset=None, seen=_LOOPBACK))
+        dials = "tap" if self.server.tapped else server
+        return *legs, await try_leg(dials, "daemon", self.site.stand_in())
+
+    async def mark(self) -> Marks:
+        """This moment of the daemon and of the proxy server."""
+        return await self.site.mark(), await self.server.mark()
+
+    async def limits_hit(self, *, since: Marks = (BEGINNING, BEGINNING)) -> list[str]:
+        """The limits that the daemon or the proxy server hit after that, each in words."""
+        of_daemon, of_server = since
+        # Side by side: where no kernel is at hand, an engine takes a second for each.
+        found, hit = await asyncio.gather(
+            self.site.limits_hit(since=of_daemon), self.server.limits_hit(since=of_server)
+        )
+        return [*found, *(f"{line} (the proxy server's)" for line in hit)]
 
     async def __aenter__(self) -> Self:
         """Start both and wait until both answer. Where that fails, nothing is left."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from harness.address import Address
 from harness.environment.clean_up import put_away, side_by_side
+from harness.environment.limits import BEGINNING, Mark
 from harness.environment.local import LocalProxy
 from harness.environment.making import make_proxy, remove_proxy
 from harness.environment.processes import Started
@@ -55,6 +56,11 @@ class Tapped:
     def inside(self) -> bool:
         """Whether the server stands on the daemon's network: from there no relay is reached."""
         return self._server.inside
+
+    @property
+    def tapped(self) -> bool:
+        """Whether its relays are reached."""
+        return not self.inside
 
     @property
     def host_of_harness(self) -> tuple[str, str]:
@@ -109,6 +115,14 @@ class Tapped:
     async def end(self) -> None:
         """End both."""
         await put_away(None, *side_by_side(self._server.end(), self._tap.end()))
+
+    async def mark(self) -> Mark:
+        """This moment of the server: the relays have nothing to do but what it does."""
+        return await self._server.mark()
+
+    async def limits_hit(self, *, since: Mark = BEGINNING) -> list[str]:
+        """The limits that the server hit, each in words."""
+        return await self._server.limits_hit(since=since)
 
     def written(self, *, since: int = 0) -> str:
         """What the server wrote to its log from that byte on."""

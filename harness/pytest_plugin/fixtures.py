@@ -17,7 +17,7 @@ import pytest
 
 from harness.pytest_plugin import marks
 from harness.pytest_plugin.options import Settings
-from harness.pytest_plugin.state import ASKED, FAILED, LAST_WORDS, PLACE, RUN, SETTINGS
+from harness.pytest_plugin.state import ASKED, FAILED, LAST_WORDS, PLACE, RUN, SEEN, SETTINGS
 
 if TYPE_CHECKING:
     from toxiproxy import Toxiproxy
@@ -132,8 +132,9 @@ def harness_house(pytestconfig: pytest.Config, harness_settings: Settings) -> It
         # Not now: whoever is interrupted may be writing to the terminal.
         pytestconfig.stash[LAST_WORDS] = line
 
+    seen = pytestconfig.stash.get(SEEN, {})
     with told():
-        house = House(harness_settings.runs_dir, tell=tell)
+        house = House(harness_settings.runs_dir, tell=tell, seen=seen)
     yield house
     with told():
         house.close()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.pytest_plugin.options import Settings
-from harness.pytest_plugin.state import ASKED, SETTINGS
+from harness.pytest_plugin.state import ASKED, SEEN, SETTINGS
 
 if TYPE_CHECKING:
     from harness.daemons.base import Daemon
@@ -46,10 +46,13 @@ def _path(config: pytest.Config, backend: str) -> str:
     from harness.errors import HarnessError
 
     settings = config.stash[SETTINGS]
+    choice = Choice(backend=backend, proxy=settings.proxy, path=settings.path)
     try:
-        seen = look_at_path(Choice(backend=backend, proxy=settings.proxy, path=settings.path))
+        seen = look_at_path(choice)
     except HarnessError as error:
         return f"harness: the path cannot be looked at: {error.headline}"
+    # Looked at once: the tests' own environments stand on the same one.
+    config.stash[SEEN] = {choice: seen.probed}
     return f"harness: {seen}"
 
 

@@ -9,7 +9,7 @@ of pytest-xdist: each is a process of its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,15 +135,18 @@ class House:
     Args:
         runs: Where run directories are kept.
         tell: Keeps a line for the end of the session; called in a signal handler, too.
+        seen: What is known of paths already.
     """
 
-    def __init__(self, runs: Path, *, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, runs: Path, *, tell: Callable[[str], None], seen: Mapping[Choice, ResetPath]
+    ) -> None:
         self.runs = runs
         self._stack = ExitStack()
         # What dead runs left could be in the way; containers wait until an engine is needed.
         sweep(None)
         self._shared: list[Shared] = []
-        self._resets: dict[Choice, ResetPath] = {}
+        self._resets = dict(seen)
         self.series: Series = self._stack.enter_context(series(runs))
         self.reaper = Reaper()
         self._stack.callback(self.reaper.dismiss)
@@ -255,7 +258,7 @@ class House:
 
     async def probe(self, stack: Stack, choice: Choice) -> None:
         """
-        See whether resets reach the client, once for each kind of proxy server.
+        See whether resets reach the client, once for each choice.
 
         Asked for whenever a stack came up.
         """

@@ -23,7 +23,7 @@ from harness.environment.backends import Choice, name_of_proxy
 from harness.environment.clean_up import notes_of, put_away
 from harness.environment.injection import Injection
 from harness.environment.limits import BEGINNING
-from harness.environment.stack import Stack
+from harness.environment.stack import Marks, Stack
 from harness.errors import HarnessError, InvalidValue
 from harness.history import History
 from harness.pytest_plugin.environment import TestEnvironment
@@ -103,7 +103,7 @@ class Place:
         self._tasks: list[asyncio.Task[Any]] = []
         self._left = Leavings()
         self._shared: Shared | None = None
-        self._since = BEGINNING, 0
+        self._since: Marks = BEGINNING, BEGINNING
         self._open: TestEnvironment | None = None
         self._limits_hit: list[str] = []
         self._secrets = [] if wish.daemon.token is None else [wish.daemon.token]
@@ -185,7 +185,7 @@ class Place:
             try:
                 await house.probe(stack, wish.choice)
                 # The log of a proxy server that others use begins before this test.
-                served = 0 if stack.ends_server else stack.server.log_bytes()
+                served = BEGINNING if stack.ends_server else await stack.server.mark()
                 self._since = BEGINNING, served
             except BaseException as error:
                 await put_away(error, environment.__aexit__(type(error), error, None))
@@ -208,7 +208,7 @@ class Place:
             case _:
                 self._shared = await house.shared(wish.daemon, wish.choice)
                 stack = self._shared.stack
-                self._since = await stack.site.mark(), stack.server.log_bytes()
+                self._since = await stack.mark()
                 return stack
 
     def call_ended(self) -> None:
@@ -223,8 +223,12 @@ class Place:
             return {f.name: f.read_text("utf-8", "replace") for f in files if f.exists()}
         stack = self._open.stack
         daemon, proxy = self._since
-        texts = {"daemon.log": (stack.site, daemon.log_bytes), "proxy.log": (stack.server, proxy)}
-        return {name: part.written(since=n) for name, (part, n) in texts.items() if part.own}
+        texts = {"daemon.log": (stack.site, daemon), "proxy.log": (stack.server, proxy)}
+        return {
+            name: part.written(since=mark.log_bytes)
+            for name, (part, mark) in texts.items()
+            if part.own
+        }
 
     def history(self) -> History:
         """What was recorded so far; of the proxy's newest events what can be had."""
@@ -248,7 +252,7 @@ class Place:
             return self._limits_hit
         with suppress(HarnessError, TimeoutError):
             self._limits_hit = self.house.portal.run(
-                self._open.stack.site.limits_hit(since=self._since[0]), within_s=_LOOK_S
+                self._open.stack.limits_hit(since=self._since), within_s=_LOOK_S
             )
         return self._limits_hit
 
@@ -300,7 +304,7 @@ class Place:
             await put_away(trouble, self._write_results(trouble), self._end_record())
 
     async def _see_limits(self, environment: TestEnvironment) -> None:
-        self._limits_hit = await environment.stack.site.limits_hit(since=self._since[0])
+        self._limits_hit = await environment.stack.limits_hit(since=self._since)
 
     async def _put_back(self, environment: TestEnvironment) -> None:
         try:

@@ -12,6 +12,8 @@ from harness.pytest_plugin.options import Settings
 
 if TYPE_CHECKING:
     from harness.daemons.base import Daemon
+    from harness.environment.backends import Choice
+    from harness.environment.probe import ResetPath
     from harness.pytest_plugin.place import Place
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "PLACE",
     "REPORTS",
     "RUN",
+    "SEEN",
     "SETTINGS",
     "TEST",
     "RunOf",
@@ -43,6 +46,9 @@ SETTINGS: Final[pytest.StashKey[Settings]] = pytest.StashKey()
 
 ASKED: Final[pytest.StashKey[Daemon | None]] = pytest.StashKey()
 """On the config: the daemon that was asked for, None where nobody asked for any."""
+
+SEEN: Final[pytest.StashKey[dict[Choice, ResetPath]]] = pytest.StashKey()
+"""On the config: what was seen of paths when the session began."""
 
 CURRENT: Final[pytest.StashKey[pytest.Item]] = pytest.StashKey()
 """On the config: the test that runs."""

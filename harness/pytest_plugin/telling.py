@@ -167,7 +167,7 @@ def _pictures(place: Place) -> Iterator[tuple[str, str]]:
         yield "harness timeline", f"(cannot be drawn: {in_words(trouble)})"
     else:
         # That a proxy was made is no story.
-        if any(op.f not in ("enabled", "started") for op in history.ops):
+        if any(op.f not in ("enabled", "started", "log") for op in history.ops):
             yield "harness timeline", timeline(history, effects=effects, width=width)
     for name, text in _logs(place).items():
         lines = text.splitlines()
@@ -242,6 +242,6 @@ def tell_properties(item: pytest.Item) -> None:
         there = [name for name, why in place.environment.abilities.items() if why is None]
         told["harness_abilities"] = " ".join(there)
         if (resets := place.environment.stack.resets) is not None:
-            told["harness_path"] = f"round trip {resets.round_trip_ms} ms; {resets.reason}"
+            told["harness_path"] = str(resets)
     others = [(name, value) for name, value in item.user_properties if name not in told]
     item.user_properties[:] = [*others, *told.items()]

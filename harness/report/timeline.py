@@ -27,6 +27,7 @@ _LANES: Final[tuple[Lane, ...]] = ("client", "proxy", "daemon")
 _FIRST, _LAST = 2, 1
 _ENDINGS: Final = {"reset": "RST", "eof": "FIN", "lost": "lost"}
 _UNTOLD: Final = ("container", "image", "early", "received_ns", "oom_killed")
+_WALL: Final = "wall:"
 _ARROWS: Final = {"upstream": "▶", "downstream": "◀"}
 
 
@@ -91,13 +92,17 @@ def _notable(history: History, effects: Sequence[Effect]) -> set[str]:
 
 
 def _rows(history: History, effects: Sequence[Effect], notable: set[str]) -> list[_Row]:
-    # The harness's own: the engine may have had the first word, by a clock of its own.
-    clock = next((op.clock for op in history.ops if op.process != "engine"), history.ops[0].clock)
+    # The harness's own: an engine may have had the first word, by its wall clock.
+    own = (op.clock for op in history.ops if not op.clock.startswith(_WALL))
+    clock = next(own, history.ops[0].clock)
     several = len({op.process for op in history.ops if op.f == "call"}) > 1
     rows: list[_Row] = []
     received_ns = next(op.time_ns for op in history.ops if op.clock == clock)
     phase: str | None = None
     for op in history.ops:
+        if (op.process, op.f) == ("proxy", "log"):
+            # A Toxiproxy tells of each request to its API: the faults say the same, and better.
+            continue
         if op.clock == clock:
             received_ns = op.time_ns
         if op.phase != phase and op.phase is not None:
@@ -131,6 +136,9 @@ def _row(op: Op, at_ns: int, *, timed: bool, several: bool) -> _Row:
         # What was not lifted is still in place; what is being put on is not yet.
         done = op.type == "ok" if op.f == "heal" else op.type != "invoke"
         return replace(bare, what=_fault(op, value), alike=None, fault=fault if done else None)
+    if op.f == "log":
+        cell = f"log: {value.get('line') or value.get('rest', '')}"
+        return replace(bare, lane="daemon", cell=cell)
     if op.process == "proxy":
         alike = bare.alike if op.f != "passed" else ("proxy", op.f, str(value.get("stream")))
         return replace(bare, lane="proxy", cell=_proxy(op, value), alike=alike)

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import harness
-from harness.environment import images
+from harness.environment import again, images
+from harness.environment.again import backoff_s
 from harness.environment.images import base, daemon, workshop
-from harness.environment.images.workshop import Workshop, backoff_s
+from harness.environment.images.workshop import Workshop
 from harness.errors import EnvironmentFailed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +29,7 @@ def silent(folder: Path) -> Workshop:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses between attempts, which are not waited for."""
     taken: list[float] = []
-    monkeypatch.setattr(workshop, "_wait", taken.append)
+    monkeypatch.setattr(again, "_wait", taken.append)
     return taken
 
 
@@ -152,7 +153,7 @@ def test_what_passes_is_tried_again_and_counted(tmp_path: Path, pauses: list[flo
         return "done"
 
     assert shop.attempt("fetching", work) == "done"
-    assert shop.retries == len(pauses) == 2
+    assert len(shop.again.told) == len(pauses) == 2
     assert [line.partition(",")[0] for line in told] == [
         "fetching: attempt 1 of 3 failed",
         "fetching: attempt 2 of 3 failed",

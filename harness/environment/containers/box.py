@@ -8,13 +8,16 @@ from typing import Any, Final
 import docker.errors
 from docker.models.containers import Container as Wrapped
 
-from harness.environment.containers.order import BoxState, Order
+from harness.daemons.base import Limits
+from harness.environment.containers.order import BoxState, Order, Said
+from harness.environment.containers.output import stamped, whole_lines
 from harness.environment.containers.told import CPU_PERIOD_US, TIMEOUT_S, hang_up, remove, told
 
 __all__ = ["Box"]
 
 # An engine has no word for no limit where there was one.
 _ALL_MEMORY: Final = 1 << 46
+_SECOND_NS: Final = 1_000_000_000
 
 
 class Box:
@@ -123,6 +126,21 @@ class Box:
         with told(f"container {self.name} cannot be limited"):
             self._wrapped.update(**options)
 
+    def limits(self) -> Limits:
+        """Those that it has."""
+        self.state()
+        told = self._wrapped.attrs["HostConfig"]
+        quota, period = told.get("CpuQuota") or 0, told.get("CpuPeriod") or CPU_PERIOD_US
+        cpus = (told.get("NanoCpus") or 0) / _SECOND_NS or max(quota, 0) / period
+        files = [each for each in told.get("Ulimits") or () if each["Name"] == "nofile"]
+        return Limits(
+            memory_bytes=told.get("Memory") or None,
+            cpus=cpus or None,
+            # Either stands for none.
+            processes=max(told.get("PidsLimit") or 0, 0) or None,
+            descriptors=int(files[0]["Soft"]) if files else None,
+        )
+
     def wait(self) -> int:
         """Wait until it has ended; its exit code."""
         with told(f"the end of container {self.name} cannot be waited for"):
@@ -147,17 +165,28 @@ class Box:
             code, output = self._wrapped.exec_run(list(command), user=user)
         return int(code), bytes(output).decode("utf-8", "replace")
 
-    def listen(self) -> tuple[Iterator[bytes], Callable[[], None]]:
-        """What it writes from now on, until it ends; before `start`, all of it."""
-        with told(f"the output of container {self.name} cannot be followed"):
-            stream = self._client.api.attach(self.id, stdout=True, stderr=True, stream=True)
-        return stream, hang_up(stream)
+    def read(self, *, after_ns: int = 0) -> tuple[Iterator[Said], Callable[[], None]]:
+        """
+        What it writes until it ends, and what it wrote before.
 
-    def read(self) -> tuple[Iterator[bytes], Callable[[], None]]:
-        """What it wrote since it was made, and goes on writing, until it ends."""
+        Args:
+            after_ns: Only what the engine received after that moment of its clock.
+
+        Returns:
+            What comes, and what ends it from whatever thread.
+        """
         with told(f"the output of container {self.name} cannot be followed"):
-            stream = self._wrapped.logs(stream=True, follow=True)
-        return stream, hang_up(stream)
+            stream = self._wrapped.logs(
+                stream=True,
+                follow=True,
+                timestamps=True,
+                # Of whole seconds; the rest is left out here.
+                since=after_ns // _SECOND_NS or None,
+            )
+        pieces = whole_lines(stream) if self._wrapped.attrs["Config"]["Tty"] else stream
+        heard = (stamped(piece) for piece in pieces)
+        fresh = (said for said in heard if said.time_ns > after_ns or not said.time_ns)
+        return fresh, hang_up(stream)
 
     def remove(self) -> None:
         """Remove it, running or not, with its volumes; nothing, where it is gone already."""

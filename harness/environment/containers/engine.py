@@ -220,16 +220,17 @@ def _options(order: Order, *, api: str) -> dict[str, Any]:
                 api, ipv4_address=order.address, aliases=list(order.aliases) or None
             )
         }
-    if order.memory_bytes is not None:
+    limits = order.limits
+    if limits.memory_bytes is not None:
         # No swap on top: a limit that can be exceeded by a factor is none.
-        options |= {"mem_limit": order.memory_bytes, "memswap_limit": order.memory_bytes}
-    if order.cpus is not None:
+        options |= {"mem_limit": limits.memory_bytes, "memswap_limit": limits.memory_bytes}
+    if limits.cpus is not None:
         # Not as nano_cpus: an engine refuses to change those of a container that runs.
-        options |= {"cpu_period": CPU_PERIOD_US, "cpu_quota": int(order.cpus * CPU_PERIOD_US)}
-    if order.processes is not None:
-        options["pids_limit"] = order.processes
-    if order.descriptors is not None:
-        both = {"soft": order.descriptors, "hard": order.descriptors}
+        options |= {"cpu_period": CPU_PERIOD_US, "cpu_quota": int(limits.cpus * CPU_PERIOD_US)}
+    if limits.processes is not None:
+        options["pids_limit"] = limits.processes
+    if limits.descriptors is not None:
+        both = {"soft": limits.descriptors, "hard": limits.descriptors}
         options["ulimits"] = [Ulimit(name="nofile", **both)]
     if order.user is not None:
         options["user"] = order.user

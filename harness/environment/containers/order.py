@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
-__all__ = ["BoxState", "Order"]
+from harness.daemons.base import Limits
+
+__all__ = ["BoxState", "Order", "Said"]
+
+_NONE: Final = Limits(memory_bytes=None, cpus=None, processes=None, descriptors=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +26,7 @@ class Order:
         aliases: Its names on that network.
         ports: Published ports: inside, and the host and port outside.
         mounts: Folders of this machine, and where they stand inside.
-        processes: The most processes and threads it may have; None: no limit. Likewise for
-            memory, in bytes; CPU time, in CPUs; and open files of each process.
+        limits: How much it may use.
         user: Who runs it; None: whom the image says.
         pids_of: Another container, whose processes it sees.
         capabilities: What it may do beyond the usual.
@@ -38,10 +42,7 @@ class Order:
     aliases: Sequence[str] = ()
     ports: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     mounts: Mapping[str, str] = field(default_factory=dict)
-    memory_bytes: int | None = None
-    cpus: float | None = None
-    processes: int | None = None
-    descriptors: int | None = None
+    limits: Limits = _NONE
     user: str | None = None
     pids_of: str | None = None
     capabilities: Sequence[str] = ()
@@ -68,3 +69,16 @@ class BoxState:
     def alive(self) -> bool:
         """Whether it has processes."""
         return self.status in ("running", "paused", "restarting")
+
+
+class Said(NamedTuple):
+    """
+    What a container wrote at once: a line, as a rule.
+
+    Attributes:
+        time_ns: When its engine received it, in nanoseconds of the engine's wall clock.
+        text: What it was.
+    """
+
+    time_ns: int
+    text: bytes

@@ -93,7 +93,8 @@ def ensure(
             tell(str(state))
     for image in images:
         _call(engine, image)
-    retries = f", {workshop.retries} attempts made again" if workshop.retries else ""
+    again = len(workshop.again.told)
+    retries = f", {again} attempts made again" if again else ""
     tell(
         f"{len(images) - len(failures)} of {len(images)} images are here, {brought} brought"
         f"{retries}, {now() - began:.1f} s"

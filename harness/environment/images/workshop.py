@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import logging
 import os
 import shutil
 import signal
@@ -20,18 +19,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final, TypeVar
 
-from harness.clock import Draws, fresh_id, fresh_seed, now
+from harness.clock import fresh_id, now
+from harness.environment.again import Again
 from harness.errors import EnvironmentFailed
 
-__all__ = ["Workshop", "cache_folder", "backoff_s"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["Workshop", "cache_folder"]
 
 T = TypeVar("T")
 
-_ATTEMPTS: Final = 3
-_FIRST_WAIT_S: Final = 1.0
-_LONGEST_WAIT_S: Final = 20.0
 _LOCK_WITHIN_S: Final = 1800.0
 _LOOK_S: Final = 0.2
 _TELL_S: Final = 5.0
@@ -60,14 +55,13 @@ class Workshop:
         tell: Takes a line for a person.
 
     Attributes:
-        retries: How many attempts were made again.
+        again: The attempts.
     """
 
     def __init__(self, folder: Path, *, tell: Callable[[str], None]) -> None:
         self.folder = folder
         self.tell = tell
-        self.retries = 0
-        self._draws = Draws(fresh_seed(), "images")
+        self.again = Again(tell=tell)
 
     @contextlib.contextmanager
     def alone(self, *, within_s: float = _LOCK_WITHIN_S) -> Iterator[None]:
@@ -131,20 +125,7 @@ class Workshop:
         Raises:
             EnvironmentFailed: If the last attempt fails, or one for a reason that stays.
         """
-        for number in range(1, _ATTEMPTS + 1):
-            try:
-                return work()
-            except EnvironmentFailed as error:
-                if number == _ATTEMPTS or _remedy(str(error)) is not None:
-                    raise _after(error, number) from None
-                pause_s = backoff_s(number, self._draws.at(f"{what} {number}"))
-                self.retries += 1
-                said = f"attempt {number} of {_ATTEMPTS} failed, again in {pause_s:.1f} s"
-                why = error.headline.removeprefix(f"{what}: ")
-                self.tell(f"{what}: {said}: {why}")
-                logger.info("%s: %s: %s", what, said, error)
-                _wait(pause_s)
-        raise AssertionError("the last attempt returned or raised")
+        return self.again.attempt(what, work, passes=lambda error: _remedy(str(error)) is None)
 
     def run(
         self,
@@ -220,12 +201,6 @@ def cache_folder() -> Path:
     return root / "ws-harness"
 
 
-def backoff_s(number: int, draw: float) -> float:
-    """The pause after an attempt, in seconds: twice as long each time, half to one and a half."""
-    longest_s: float = _FIRST_WAIT_S * 2 ** (number - 1)
-    return min(_LONGEST_WAIT_S, longest_s) * (0.5 + draw)
-
-
 def _wait(seconds: float) -> None:
     threading.Event().wait(seconds)
 
@@ -246,12 +221,6 @@ def _failed(headline: str, tail: deque[str]) -> EnvironmentFailed:
     return EnvironmentFailed(
         headline, [("log tail", said), *([] if todo is None else [("next", todo)])]
     )
-
-
-def _after(error: EnvironmentFailed, number: int) -> EnvironmentFailed:
-    if number == 1:
-        return error
-    return EnvironmentFailed(f"{error.headline} ({number} attempts)", error.details)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ Every exception of the harness, and the one table that says what an error proves
     ├── InvalidValue        the caller's mistake: found, expected, where, what to do
     │   └── TargetRefused   an address that is not on this machine, without leave
     ├── EnvironmentFailed   the harness could not do its part
+    │   ├── TransientFailure  what it stands on failed, and may not the next time
     │   ├── StartTimeout    a program never became ready
     │   ├── ProgramExited   a program ended while it was needed
     │   └── HealFailed      a fault could not be lifted, or was still there afterwards
@@ -50,6 +51,7 @@ __all__ = [
     "ProxyError",
     "StartTimeout",
     "TargetRefused",
+    "TransientFailure",
     "outcome_of",
 ]
 
@@ -137,6 +139,10 @@ class TargetRefused(InvalidValue):
 
 class EnvironmentFailed(HarnessError):
     """The harness could not bring up, keep or put back what a test stands on."""
+
+
+class TransientFailure(EnvironmentFailed):
+    """What the harness itself stands on failed in a way that may pass by itself."""
 
 
 class StartTimeout(EnvironmentFailed):

@@ -119,7 +119,7 @@ def _engine() -> Engine:
     found = Engine()
     # What resists is somebody's whom it should not keep from working; `harness clean` says why.
     with suppress(EnvironmentFailed):
-        found.left.sweep(*found.left.runs(dead=True))
+        found.left.sweep(*found.left.runs(dead=True), held_s=0)
     return found
 
 

@@ -26,6 +26,7 @@ from harness.errors import EnvironmentFailed
 __all__ = ["Boxed", "Heard"]
 
 _FOLLOWED_S: Final = 5.0
+_BROKEN_OFF_S: Final = 0.1
 # An engine takes its time about it.
 _GONE: Final = ("removing", "dead", "removed")
 # Where an engine answers for names, in each container on a network of one's own.
@@ -155,22 +156,32 @@ class Boxed:
         try:
             # Its process is looked up while there is one: after its end nobody knows its number.
             self.use(quickly=True)
-            # A stream that breaks off has ended, too: what became of it is asked below.
-            with self._log.path.open("ab", buffering=0) as file, suppress(Exception):
-                since_ns = now_ns()
-                for said in stream:
-                    received_ns = now_ns()
-                    file.write(said.text)
-                    self._last_ns = max(self._last_ns, said.time_ns)
-                    if self._heard is not None:
-                        self._heard(said, (since_ns, received_ns))
-                    since_ns = received_ns
-            self._last = self.box.state()
+            while True:
+                self._write_down(stream)
+                self._last = self.box.state()
+                if not self.alive:
+                    break
+                # It was the stream that ended: an engine may have been busy with other things.
+                hang_up()
+                threading.Event().wait(_BROKEN_OFF_S)
+                stream, hang_up = self.box.read(after_ns=self._last_ns)
         except EnvironmentFailed as error:
             self._lost = f"cannot be seen any more: {error.headline}"
             self._last = BoxState(status="unknown")
         finally:
             hang_up()
+
+    def _write_down(self, stream: Iterator[Said]) -> None:
+        # A stream that breaks off has ended, too: what became of it is asked afterwards.
+        with suppress(Exception):
+            since_ns = now_ns()
+            for said in stream:
+                received_ns = now_ns()
+                self._log.append(said.text)
+                self._last_ns = max(self._last_ns, said.time_ns)
+                if self._heard is not None:
+                    self._heard(said, (since_ns, received_ns))
+                since_ns = received_ns
 
     def _await_end(self) -> None:
         """Wait until the rest of its output is on file, and its state is what it is."""

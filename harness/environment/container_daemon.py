@@ -8,6 +8,7 @@ and gets it back after it was cut off its network.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -308,7 +309,8 @@ class ContainerDaemon:
             self._keep_effects()
         finally:
             if self._events is not None:
-                removed = self._box is not None and self._box.started
+                there = self._box is not None and self._box.started
+                removed = self.program.order.name if there else None
                 await in_thread(self._events.close, removed=removed)
             if self._own_address:
                 self.network.give_back(self._own_address)
@@ -319,7 +321,8 @@ class ContainerDaemon:
         """Where people look for them, and other backends have them."""
         if self.effects_file.exists():
             self.effects_file.replace(self._household.directory / self.effects_file.name)
-        if self.effects_file.parent.is_dir():
+        # What else it wrote there stays where it is.
+        with suppress(OSError):
             self.effects_file.parent.rmdir()
 
     def written(self, *, since: int = 0) -> str:
@@ -345,6 +348,7 @@ class ContainerDaemon:
             "path": self.network.path,
             "promises": list(self.daemon.promises),
             "limits": asdict(self.daemon.limits),
+            "set_up_again": self.network.engine.again.told,
         }
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from itertools import count
 from typing import Any, ClassVar, Final
 
 import msgspec
 
 from harness.address import Address
+from harness.clock import now
 from harness.daemons.base import Limits
 from harness.environment.boxed import Boxed
 from harness.environment.containers import Engine, Order
@@ -24,7 +27,7 @@ from harness.environment.processes import note_program, reserve_port
 from harness.environment.readiness import answers
 from harness.environment.stack import ANY_PORT, LOOPBACK
 from harness.environment.threads import in_thread
-from harness.errors import EnvironmentFailed, ProxyError
+from harness.errors import EnvironmentFailed, ProgramExited, ProxyError, StartTimeout
 from harness.history import Recorder, Silent
 from harness.proxy.control import Control, ProxyState
 from harness.proxy.ports import Reservation
@@ -38,7 +41,7 @@ _PORTS: Final = range(8666, 8674)
 # Its default tells of each step inside.
 _LOG: Final = {"LOG_LEVEL": "debug"}
 # It has two for each connection.
-_LIMITS: Final = Limits(memory_bytes=1 << 30, cpus=2.0, processes=512, descriptors=65536)
+_LIMITS: Final = Limits(memory_bytes=1 << 30, cpus=2.0, processes=512, descriptors=16384)
 _SILENT: Final = "the real Toxiproxy tells nothing of its connections"
 _UNSEEDED: Final = "the real Toxiproxy cannot be seeded"
 
@@ -187,15 +190,17 @@ class ContainerProxy:
         """
         if self._version:
             return
-
-        async def ask(_: float) -> str | None:
+        again, began = self._connect().again, now()
+        for number in count(1):
             try:
-                await self.control.version()
-            except ProxyError as error:
-                return error.headline
-            return None
-
-        await answers(ask, self.program, where=self.control.url, within_s=_START_TIMEOUT_S)
+                await self._answers()
+                break
+            except (StartTimeout, ProgramExited) as error:
+                # Of ours, in an image that is known to work: what keeps it is none of its own.
+                pause_s = again.pause_s("the real Toxiproxy", number, error, since=began)
+            await in_thread(self.program.remove)
+            await asyncio.sleep(pause_s)
+            await in_thread(self._begin, self.program.order)
         said = await self.control.version()
         if said != VERSION:
             raise EnvironmentFailed(
@@ -204,6 +209,16 @@ class ContainerProxy:
             )
         self._version = said
         note_program(self._recorder, self.program, "started")
+
+    async def _answers(self) -> None:
+        async def ask(_: float) -> str | None:
+            try:
+                await self.control.version()
+            except ProxyError as error:
+                return error.headline
+            return None
+
+        await answers(ask, self.program, where=self.control.url, within_s=_START_TIMEOUT_S)
 
     async def make(
         self, name: str, *, upstream: Address, listen: Address | None, seed: int | None
@@ -277,4 +292,5 @@ class ContainerProxy:
             "version": self._version,
             "api": self.control.url,
             "limits": asdict(_LIMITS),
+            "set_up_again": self._connect().again.told,
         }

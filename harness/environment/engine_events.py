@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from harness.clock import now_ns
-from harness.environment.containers import Engine, Said
+from harness.environment.containers import RUN, Engine, Said
 from harness.history import Recorder
 
 __all__ = ["EngineEvents", "Sayings"]
@@ -27,7 +27,7 @@ _MOST_LINES: Final = 1000
 
 class EngineEvents:
     """
-    The events of one run, followed by a thread of its own until `close`.
+    The events of one run's containers, followed by a thread of its own until `close`.
 
     Args:
         engine: Who tells.
@@ -36,9 +36,14 @@ class EngineEvents:
     """
 
     def __init__(self, engine: Engine, run_id: str, recorder: Recorder) -> None:
-        stream, self._hang_up = engine.events(run_id)
+        stream, self._hang_up = engine.events()
+        self._run_id = run_id
         self._recorder = recorder
-        self._gone = threading.Event()
+        # Its containers by their ids: of a network it is told which of these joined or left.
+        self._names: dict[str, str] = {}
+        self._heard = threading.Condition()
+        self._destroyed: set[str] = set()
+        self._over = False
         self._thread = threading.Thread(
             target=self._take, args=(stream,), name=f"events of {run_id}", daemon=True
         )
@@ -52,12 +57,22 @@ class EngineEvents:
                 received_ns = now_ns()
                 self._record(event, (since_ns, received_ns))
                 since_ns = received_ns
-        self._gone.set()
+        with self._heard:
+            self._over = True
+            self._heard.notify_all()
         self._hang_up()
 
     def _record(self, event: dict[str, Any], received_ns: tuple[int, int]) -> None:
-        about = event["Actor"]["Attributes"]
-        value = {"container": about.get("name"), "received_ns": list(received_ns)}
+        actor, action = event["Actor"], str(event["Action"])
+        about = actor["Attributes"]
+        if event["Type"] == "container" and about.get(RUN) == self._run_id:
+            self._names[actor["ID"]] = str(about.get("name"))
+        container = self._names.get(about.get("container") or actor["ID"])
+        if container is None:
+            return
+        value: dict[str, Any] = {"container": container, "received_ns": list(received_ns)}
+        if event["Type"] == "network":
+            value["network"] = about.get("name")
         if "exitCode" in about:
             value["exit_code"] = int(about["exitCode"])
         if "signal" in about:
@@ -65,23 +80,26 @@ class EngineEvents:
         self._recorder.record(
             process="engine",
             type="info",
-            f=str(event["Action"]),
+            f=action,
             value=value,
             time_ns=int(event["timeNano"]),
             clock=_CLOCK,
         )
-        if event["Action"] == _LAST:
-            self._gone.set()
+        if action == _LAST:
+            with self._heard:
+                self._destroyed.add(container)
+                self._heard.notify_all()
 
-    def close(self, *, removed: bool) -> None:
+    def close(self, *, removed: str | None) -> None:
         """
         Follow no longer.
 
         Args:
-            removed: Whether its container was removed: then the event of that is waited for.
+            removed: A container that was removed: the event of that is waited for.
         """
-        if removed:
-            self._gone.wait(_LAST_S)
+        if removed is not None:
+            with self._heard:
+                self._heard.wait_for(lambda: self._over or removed in self._destroyed, _LAST_S)
         self._hang_up()
         self._thread.join(_LAST_S)
 

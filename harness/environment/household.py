@@ -11,10 +11,12 @@ import asyncio
 import secrets
 import shutil
 import tempfile
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Final
 
 from harness.clock import stamp
+from harness.environment.clean_up import put_away
 from harness.environment.owner import own_name
 from harness.environment.processes import Reaper
 from harness.environment.reaper import end_all
@@ -75,8 +77,22 @@ class Household:
             Path(self._directory, OWNER_FILE).write_text(own_name(), "ascii")
         self._directory.mkdir(parents=True, exist_ok=True)
 
-    async def close(self) -> None:
-        """After all else: look that no process is left, and let go of the folder."""
+    async def close(self, *steps: Awaitable[object]) -> None:
+        """
+        Put away what it has, by these steps; then look that no process is left, and let go of
+        the folder. Where a step fails the reaper is left to try again, at its end.
+
+        Raises:
+            BaseException: The error of the first step that failed.
+        """
+        try:
+            await put_away(None, *steps)
+        except BaseException as error:
+            await put_away(error, self._let_go(settled=False))
+            raise
+        await put_away(None, self._let_go(settled=True))
+
+    async def _let_go(self, *, settled: bool) -> None:
         if self._reaper is None:
             return
         for _ in range(_MOST_SWEEPS):
@@ -85,7 +101,8 @@ class Household:
             await asyncio.sleep(_SWEEP_PAUSE_S)
         if not self.kept and self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
-        self._reaper.settle(self.run_id)
+        if settled:
+            self._reaper.settle(self.run_id)
         if self._given is None:
             self._reaper.dismiss()
         self._reaper = None

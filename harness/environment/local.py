@@ -50,7 +50,7 @@ PROXY_COMMAND: Final = (sys.executable, "-P", "-m", "harness", "proxy")
 _PROXY_START_TIMEOUT_S: Final = 10.0
 _PROXY_STOP_S: Final = 1.0
 # It has two descriptors for each connection.
-_PROXY_LIMITS: Final = Limits(memory_bytes=1 << 30, descriptors=65536)
+_PROXY_LIMITS: Final = Limits(memory_bytes=1 << 30, descriptors=16384)
 _PACKAGES: Final = ("ws-harness", "websockets", "picows", "uvloop", "h11", "msgspec")
 
 

@@ -22,6 +22,7 @@ class Log:
         self.path = path
         self.kept = kept
         self._secrets = secrets
+        self._lost = ""
 
     def written(self, *, since: int = 0) -> str:
         """What stands in it from that byte on, without secrets."""
@@ -40,7 +41,16 @@ class Log:
 
     def tail(self, lines: int = 12) -> str:
         """Its last lines."""
-        return "\n".join(self.written().splitlines()[-lines:]) or "(it wrote nothing)"
+        text = "\n".join(self.written().splitlines()[-lines:]) or "(it wrote nothing)"
+        return f"{text}\n({self._lost})" if self._lost else text
+
+    def append(self, text: bytes) -> None:
+        """Add to it; where that cannot be done its readers are told."""
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                file.write(text)
+        except OSError as error:
+            self._lost = f"some of it could not be written: {error.strerror or error}"
 
     def clean(self) -> None:
         """Put "***" for every secret in it; for when nobody writes there any more."""

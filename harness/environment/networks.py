@@ -119,7 +119,8 @@ class Network:
 
     def close(self) -> None:
         """Remove it; nothing, where it was not made."""
-        if self._subnet is not None:
+        # An engine that did not answer in time may have made it all the same.
+        if self._engine is not None:
             self.engine.remove_network(self.name)
 
     def take(self) -> str:

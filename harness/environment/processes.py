@@ -30,6 +30,7 @@ __all__ = ["Program", "Reaper", "Started", "end_program", "ending", "note_progra
 
 _HOST: Final = "127.0.0.1"
 _POLL_S: Final = 0.005
+_SWEPT_WITHIN_S: Final = 20.0
 
 
 def ending(code: int | None) -> str:
@@ -359,7 +360,8 @@ class Reaper:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         try:
-            self._process.wait(2)
+            # It ends at once but where something could not be put away: then it tries again.
+            self._process.wait(_SWEPT_WITHIN_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

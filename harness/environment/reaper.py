@@ -26,6 +26,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.clock import now
+
 if TYPE_CHECKING:
     from harness.environment.containers import Engine
 
@@ -39,6 +41,7 @@ OWNER = "HARNESS_OWNER"
 _CLEAN_SCANS = 6
 _MOST_SCANS = 100
 _SCAN_PAUSE_S = 0.05
+_CONTAINERS_WITHIN_S = 15.0
 _PARENT_CHECK_S = 0.5
 _DELETE_TIMEOUT_S = 0.5
 _ELSEWHERE = ("delete", "leave")
@@ -134,8 +137,9 @@ def _engine() -> Engine | None:
 def _sweep_containers(engine: Engine | None, run_ids: set[str]) -> None:
     if engine is None or not run_ids:
         return
+    deadline = now() + _CONTAINERS_WITHIN_S
     # One that was being made when the harness died may come late: look until there is none.
-    for _ in range(_MOST_SCANS):
+    while now() < deadline:
         with contextlib.suppress(Exception):
             if not engine.left.sweep(*run_ids) and not engine.left.remains(*run_ids):
                 break

@@ -8,7 +8,7 @@ Each backend brings its own; neither knows of the other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -336,10 +336,10 @@ class Stack:
 
     async def _close(self, error: BaseException | None) -> None:
         """Everything that was started is ended; each step, whatever the others did."""
-        steps = [self._end_both()]
+        steps: list[Coroutine[Any, Any, object]] = [self._end_both()]
         if self._network is not None:
             steps.append(in_thread(self._network.close))
-        await put_away(error, *steps, self.household.close())
+        await put_away(error, self.household.close(*steps))
 
     async def _end_both(self) -> None:
         parts: list[Part] = [self.site, self.server] if self.ends_server else [self.site]

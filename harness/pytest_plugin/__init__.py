@@ -100,8 +100,15 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Give the workers of pytest-xdist the seed that the header shows."""
-    node.workerinput["harness_seed"] = node.config.stash[SETTINGS].seed
+    """Give the workers of pytest-xdist the seed and the backend that the header shows."""
+    settings = node.config.stash[SETTINGS]
+    node.workerinput["harness_seed"] = settings.seed
+    if settings.backend == "auto":
+        from dataclasses import astuple
+
+        from harness.pytest_plugin.ground import GIVEN, usual
+
+        node.workerinput[GIVEN] = astuple(usual(node.config))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -216,13 +223,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Pass rates, why it ended early; for GitHub annotations, and the summary of the job."""
-    from harness.pytest_plugin.summary import annotate, pass_rates, write_summary
+    from harness.pytest_plugin.summary import annotate, pass_rates, set_up_again, write_summary
 
     if last_words := terminalreporter.config.stash.get(LAST_WORDS, ""):
         terminalreporter.ensure_newline()
         terminalreporter.write_line(last_words)
 
     pass_rates(terminalreporter)
+    set_up_again(terminalreporter)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         annotate(terminalreporter)
     page = os.environ.get("GITHUB_STEP_SUMMARY")

@@ -69,12 +69,12 @@ def harness_proxy(harness_settings: Settings) -> str:
 
 
 @pytest.fixture
-def harness_backend(harness_settings: Settings, harness_daemon: Daemon, harness_proxy: str) -> str:
+def harness_backend(pytestconfig: pytest.Config, harness_daemon: Daemon, harness_proxy: str) -> str:
     """Where it runs that is started here: "local" or "docker"."""
-    from harness.environment.automatic import backend_for
+    from harness.pytest_plugin.ground import chosen
 
     with told():
-        return backend_for(harness_settings.backend, harness_daemon, harness_proxy).backend
+        return chosen(pytestconfig, harness_daemon, harness_proxy).backend
 
 
 @pytest.fixture

@@ -58,14 +58,13 @@ def _path(config: pytest.Config, backend: str) -> str:
 
 def _backend(config: pytest.Config) -> tuple[str, str]:
     """Where a daemon will run, and why where nobody said."""
-    settings, daemon = config.stash[SETTINGS], config.stash[ASKED]
+    settings = config.stash[SETTINGS]
     if settings.backend != "auto":
         return settings.backend, ""
-    from harness.daemons.reference import Reference
-    from harness.environment.automatic import backend_for
+    from harness.pytest_plugin.ground import usual
 
-    chosen = backend_for(settings.backend, daemon or Reference(), settings.proxy)
-    return chosen.backend, f" ({chosen.why})"
+    found = usual(config)
+    return found.backend, f" ({found.why})"
 
 
 def asked_for(config: pytest.Config, settings: Settings) -> Daemon | None:

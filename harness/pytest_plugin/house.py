@@ -125,7 +125,7 @@ class FreshServer:
 
     async def put_away(self) -> None:
         """End it."""
-        await put_away(None, self._server.end(), self._household.close())
+        await self._household.close(self._server.end())
 
 
 class House:
@@ -178,6 +178,12 @@ class House:
             raise EnvironmentFailed(
                 "this session left something behind", [("left", name) for name in left]
             )
+
+    @property
+    def set_up_again(self) -> list[str]:
+        """A line for each attempt to make something on the engine that was made again."""
+        engine = engine_in_use()
+        return [] if engine is None else engine.again.told
 
     async def shared(self, daemon: Daemon, choice: Choice) -> Shared:
         """A running daemon that others used before, and left as it was."""

@@ -42,7 +42,7 @@ class Servant:
 
     async def dismiss(self) -> None:
         """End it."""
-        await put_away(None, self.server.end(), self.household.close())
+        await self.household.close(self.server.end())
 
 
 class Servants:
@@ -77,7 +77,7 @@ class Servants:
 
     async def _close_network(self, path: NetworkPath | None) -> None:
         household, network = self._networks.pop(path)
-        await put_away(None, in_thread(network.close), household.close())
+        await household.close(in_thread(network.close))
 
     async def get(self, choice: Choice, *, allow_remote: bool) -> Server:
         """The server to put something behind; a new one, where the last did not serve."""

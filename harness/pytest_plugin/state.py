@@ -12,13 +12,16 @@ from harness.pytest_plugin.options import Settings
 
 if TYPE_CHECKING:
     from harness.daemons.base import Daemon
+    from harness.environment.automatic import Chosen
     from harness.environment.backends import Choice
     from harness.environment.probe import ResetPath
     from harness.pytest_plugin.place import Place
 
 __all__ = [
+    "AGAIN",
     "ASKED",
     "BROKEN",
+    "CHOSEN",
     "CURRENT",
     "FAILED",
     "LAST_WORDS",
@@ -31,6 +34,10 @@ __all__ = [
     "RunOf",
     "own_id",
 ]
+
+
+AGAIN: Final = "harness_set_up_again"
+"""A property of tests: what had failed for a foreign reason until then, and was done again."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,9 @@ SETTINGS: Final[pytest.StashKey[Settings]] = pytest.StashKey()
 
 ASKED: Final[pytest.StashKey[Daemon | None]] = pytest.StashKey()
 """On the config: the daemon that was asked for, None where nobody asked for any."""
+
+CHOSEN: Final[pytest.StashKey[list[tuple[Daemon, str, Chosen]]]] = pytest.StashKey()
+"""On the config: where daemons run of which nobody said; behind which proxy, and why."""
 
 SEEN: Final[pytest.StashKey[dict[Choice, ResetPath]]] = pytest.StashKey()
 """On the config: what was seen of paths when the session began."""

@@ -8,10 +8,12 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.pytest_plugin.state import AGAIN
+
 if TYPE_CHECKING:
     from harness.report.markdown import Session
 
-__all__ = ["annotate", "pass_rates", "write_summary"]
+__all__ = ["annotate", "pass_rates", "set_up_again", "write_summary"]
 
 _ANOTHER: Final = "pytest_github_actions_annotate_failures"
 
@@ -27,6 +29,21 @@ def pass_rates(reporter: Any) -> None:
         reporter.section("harness runs")
         for nodeid, told in sorted(rates.items()):
             reporter.write_line(f"{nodeid}: {told}")
+
+
+def set_up_again(reporter: Any) -> None:
+    """A line for each attempt of set-up that was made again: a session that needed them says so."""
+    if lines := _again(reporter):
+        reporter.section("harness set-up, tried again")
+        for line in lines:
+            reporter.write_line(line)
+
+
+def _again(reporter: Any) -> list[str]:
+    reports = chain.from_iterable(reporter.stats.values())
+    told = [dict(getattr(report, "user_properties", ())).get(AGAIN, "") for report in reports]
+    # Each test tells of all that there were until then.
+    return list(dict.fromkeys(line for text in told for line in text.splitlines()))
 
 
 def annotate(reporter: Any) -> None:
@@ -100,6 +117,7 @@ def _session(reporter: Any) -> Session:
             for cost in costs.values()
             if "setup" in cost
         ],
+        again=_again(reporter),
         skipped=[_why(report) for report in stats.get("skipped", ())],
         failures=[
             Failure(f"{report.nodeid}, {report.when}", _ours(report))

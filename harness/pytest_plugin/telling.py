@@ -16,7 +16,7 @@ from harness.errors import HarnessError
 from harness.history import History
 from harness.pytest_plugin.hiding import hide
 from harness.pytest_plugin.place import Place
-from harness.pytest_plugin.state import ASKED, FAILED, PLACE, RUN, SETTINGS, own_id
+from harness.pytest_plugin.state import AGAIN, ASKED, FAILED, PLACE, RUN, SETTINGS, own_id
 from harness.pytest_plugin.tracebacks import behind, met_at
 from harness.records import Effect, read_lines
 from harness.report.failure import account, fault_lines, fault_said, in_words
@@ -241,6 +241,8 @@ def tell_properties(item: pytest.Item) -> None:
     if place.environment is not None:
         there = [name for name, why in place.environment.abilities.items() if why is None]
         told["harness_abilities"] = " ".join(there)
+        if again := place.house.set_up_again:
+            told[AGAIN] = "\n".join(again)
         if (resets := place.environment.stack.resets) is not None:
             told["harness_path"] = str(resets)
     others = [(name, value) for name, value in item.user_properties if name not in told]

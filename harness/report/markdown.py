@@ -44,6 +44,7 @@ class Session:
         paths: What was seen on the way to the daemon, each once.
         abilities: What environments could do, each set once.
         costs: Of each environment.
+        again: Attempts of set-up that were made again, each in words.
         skipped: Why tests were skipped, once for each.
     """
 
@@ -51,6 +52,7 @@ class Session:
     paths: Sequence[str] = ()
     abilities: Sequence[str] = ()
     costs: Sequence[Cost] = ()
+    again: Sequence[str] = ()
     skipped: Sequence[str] = ()
     failures: Sequence[Failure] = field(default=())
 
@@ -80,7 +82,9 @@ def _paths(session: Session) -> Iterator[str]:
         yield f"- path: {escape(path)}\n"
     for abilities in session.abilities:
         yield f"- abilities: {escape(abilities)}\n"
-    if session.paths or session.abilities:
+    for line in session.again:
+        yield f"- set up again: {escape(line)}\n"
+    if session.paths or session.abilities or session.again:
         yield "\n"
 
 

@@ -26,7 +26,7 @@ _LANES: Final[tuple[Lane, ...]] = ("client", "proxy", "daemon")
 # Of rows that look alike between two faults, so many stay at the start and at the end.
 _FIRST, _LAST = 2, 1
 _ENDINGS: Final = {"reset": "RST", "eof": "FIN", "lost": "lost"}
-_UNTOLD: Final = ("container", "image", "early", "received_ns", "oom_killed")
+_UNTOLD: Final = ("container", "network", "image", "early", "received_ns", "oom_killed")
 _WALL: Final = "wall:"
 _ARROWS: Final = {"upstream": "▶", "downstream": "◀"}
 

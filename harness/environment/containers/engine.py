@@ -16,9 +16,10 @@ from docker.types import EndpointConfig, IPAMConfig, IPAMPool, Ulimit
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
+from harness.environment.again import Again
 from harness.environment.containers.box import Box
 from harness.environment.containers.images import Images
-from harness.environment.containers.left import COMPOSE, RUN, Left, labels_of
+from harness.environment.containers.left import COMPOSE, Left, labels_of
 from harness.environment.containers.order import Order
 from harness.environment.containers.told import (
     CPU_PERIOD_US,
@@ -29,11 +30,14 @@ from harness.environment.containers.told import (
     remove,
     told,
 )
-from harness.errors import EnvironmentFailed
+from harness.errors import EnvironmentFailed, TransientFailure
 
 __all__ = ["Engine"]
 
 _ASK_TIMEOUT_S: Final = 5
+_FIRST_WAIT_S: Final = 0.3
+# One that does not answer at all is not waited for three times.
+_ATTEMPTS_WITHIN_S: Final = 45.0
 _OURS: Final = "ws-harness"
 _MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 
@@ -55,6 +59,7 @@ class Engine:
         version: Its version.
         api: The version of its API.
         machine: Its architecture, as wheels and kernels call it.
+        again: Attempts to make something there.
     """
 
     def __init__(self) -> None:
@@ -74,6 +79,7 @@ class Engine:
             raise no_engine(error) from None
         # What is done takes longer than what is asked.
         self._client.api.timeout = TIMEOUT_S
+        self.again = Again(first_wait_s=_FIRST_WAIT_S, within_s=_ATTEMPTS_WITHIN_S)
         self.images = Images(self._client)
         self.left = Left(self._client)
         self.version = str(about["Version"])
@@ -101,6 +107,13 @@ class Engine:
         Raises:
             EnvironmentFailed: If it cannot be made for another reason.
         """
+
+        def make() -> bool:
+            return self._make_network(name, run_id=run_id, subnet=subnet, gateway=gateway)
+
+        return self.again.attempt(f"network {name}", make, passes=_may_pass)
+
+    def _make_network(self, name: str, *, run_id: str, subnet: str, gateway: str) -> bool:
         pools = [IPAMPool(subnet=subnet, gateway=gateway)]
         with told(f"network {name} ({subnet}) cannot be made"):
             try:
@@ -113,6 +126,11 @@ class Engine:
             except docker.errors.APIError as error:
                 if "overlap" in str(error.explanation).lower():
                     return False
+                raise
+            except requests.exceptions.Timeout:
+                # It may be making it all the same.
+                with contextlib.suppress(EnvironmentFailed):
+                    self.remove_network(name)
                 raise
         return True
 
@@ -133,6 +151,11 @@ class Engine:
         Raises:
             EnvironmentFailed: If it cannot be made or started.
         """
+        return self.again.attempt(
+            f"container {order.name}", lambda: self._run(order), passes=_may_pass
+        )
+
+    def _run(self, order: Order) -> Box:
         if self.images.id(order.image) is None:
             # Testcontainers would try to fetch it, and say what the resolver says.
             raise EnvironmentFailed(
@@ -181,10 +204,12 @@ class Engine:
             found = self._client.containers.list(all=True, filters={"label": labels})
         return sorted(str(container.name) for container in found)
 
-    def events(self, run_id: str) -> tuple[Iterator[dict[str, Any]], Callable[[], None]]:
-        """What the engine tells of a run's containers and networks, as it comes; and its end."""
+    def events(self) -> tuple[Iterator[dict[str, Any]], Callable[[], None]]:
+        """What the engine tells of containers and networks, as it comes; and its end."""
+        # Not by label: what becomes of a container's networks is told without any.
+        filters = {"type": ["container", "network"]}
         with told("the engine's events cannot be followed"):
-            stream = self._client.events(filters={"label": f"{RUN}={run_id}"}, decode=True)
+            stream = self._client.events(filters=filters, decode=True)
         return stream, hang_up(stream)
 
 
@@ -196,6 +221,10 @@ def _knock(where: str) -> None:
         with socket.socket(socket.AF_UNIX) as visitor:
             visitor.settimeout(_ASK_TIMEOUT_S)
             visitor.connect(path)
+
+
+def _may_pass(error: EnvironmentFailed) -> bool:
+    return isinstance(error, TransientFailure)
 
 
 def _way_to(image: str) -> str:

@@ -13,6 +13,7 @@ import docker.errors
 from harness.clock import now
 from harness.environment.containers.told import remove, told
 from harness.environment.owner import is_dead, own_name
+from harness.errors import EnvironmentFailed
 
 __all__ = ["COMPOSE", "OWNER", "RUN", "Left", "labels_of"]
 
@@ -59,38 +60,41 @@ class Left:
             labels = [_labels_on(thing) for _, thing in self._listed(RUN)]
         return sorted({on[RUN] for on in labels if not dead or is_dead(on.get(OWNER, ""))})
 
-    def sweep(self, *run_ids: str) -> list[str]:
+    def sweep(self, *run_ids: str, held_s: float = _HELD_S) -> list[str]:
         """
         Remove what there is of these runs: first all their containers, then what those hold. One
         run's may stand on another's network.
 
+        Args:
+            held_s: How long what somebody else still holds is waited for, in seconds.
+
         Returns:
             What was there, each as a kind and a name.
+
+        Raises:
+            EnvironmentFailed: If something resists; all else is removed.
         """
         found: list[str] = []
-        deadline = now() + _HELD_S
+        deadline = now() + held_s
         with told(f"what is left of run {', '.join(run_ids)} cannot be removed"):
-            while not self._sweep(run_ids, found, wait=now() < deadline):
+            while resisting := self._sweep(run_ids, found):
+                if now() >= deadline or not any(_HELD in why for _, why in resisting):
+                    raise EnvironmentFailed(
+                        f"of what is left of run {', '.join(run_ids)} some cannot be removed",
+                        resisting,
+                    )
                 Event().wait(_PAUSE_S)
         return list(dict.fromkeys(found))
 
-    def _sweep(self, run_ids: Sequence[str], found: list[str], *, wait: bool) -> bool:
-        """Remove once what there is. Returns whether all of it is gone."""
+    def _sweep(self, run_ids: Sequence[str], found: list[str]) -> list[tuple[str, str]]:
+        """Remove once what there is. Returns what resists, each with the reason."""
         there = self._of_runs(run_ids)
         found += [name for name, _ in there]
-        containers = [thing for name, thing in there if name.startswith(_CONTAINER)]
+        containers = [each for each in there if each[0].startswith(_CONTAINER)]
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(remove, containers))
-        for name, thing in there:
-            if not name.startswith(_CONTAINER):
-                try:
-                    with contextlib.suppress(docker.errors.NotFound):
-                        thing.remove()
-                except docker.errors.APIError as error:
-                    if _HELD not in str(error.explanation) or not wait:
-                        raise
-                    return False
-        return True
+            resisting = [*pool.map(_removed, containers)]
+        resisting += [_removed(each) for each in there if each not in containers]
+        return [each for each in resisting if each is not None]
 
     def _of_runs(self, run_ids: Sequence[str]) -> list[tuple[str, Any]]:
         """All that belongs to them, each once; of a Compose project things carry both labels."""
@@ -114,6 +118,20 @@ class Left:
             "volume": lambda: self._client.volumes.list(filters=filters),
         }
         return [(f"{kind} {_name_of(thing)}", thing) for kind in kinds for thing in kinds[kind]()]
+
+
+def _removed(each: tuple[str, Any]) -> tuple[str, str] | None:
+    """Remove one thing. Returns its name and the reason, where it resists."""
+    name, thing = each
+    try:
+        if name.startswith(_CONTAINER):
+            remove(thing)
+        else:
+            with contextlib.suppress(docker.errors.NotFound):
+                thing.remove()
+    except docker.errors.APIError as error:
+        return name, str(error.explanation or error)
+    return None
 
 
 def _name_of(thing: Any) -> str:

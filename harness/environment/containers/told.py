@@ -10,7 +10,7 @@ from typing import Any, Final
 import docker.errors
 import requests.exceptions
 
-from harness.errors import EnvironmentFailed
+from harness.errors import EnvironmentFailed, TransientFailure
 
 __all__ = ["CPU_PERIOD_US", "TIMEOUT_S", "endpoint", "hang_up", "no_engine", "remove", "told"]
 
@@ -21,6 +21,17 @@ CPU_PERIOD_US: Final = 100_000
 """CPU time is given out anew this often, in microseconds."""
 
 _GONE: Final = "the container engine does not answer any more"
+# What an engine says that is busy with others, or with itself.
+_PASSING: Final = (
+    "deadline exceeded",
+    "timeout",
+    "timed out",
+    "temporarily unavailable",
+    "resource busy",
+    "try again",
+    "xtables lock",
+    "already in progress",
+)
 _START: Final = "start it (for instance `sudo systemctl start docker`), or take the backend local"
 
 
@@ -33,9 +44,11 @@ def told(what: str) -> Iterator[None]:
         raise _no_image(what, error) from None
     except docker.errors.APIError as error:
         said = str(error.explanation or error).strip()
-        raise EnvironmentFailed(f"{what}: {said}", _remedy(said)) from None
+        passes = error.is_server_error() and any(words in said.lower() for words in _PASSING)
+        kind = TransientFailure if passes else EnvironmentFailed
+        raise kind(f"{what}: {said}", _remedy(said)) from None
     except requests.exceptions.Timeout:
-        raise EnvironmentFailed(
+        raise TransientFailure(
             f"{what}: the container engine did not answer within {TIMEOUT_S} s",
             [("next", "see what the engine does: `docker info`, and its own log")],
         ) from None

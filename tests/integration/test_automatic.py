@@ -23,6 +23,7 @@ from harness.environment.automatic import AUTO, Chosen, backend_for
 from harness.environment.backends import DOCKER, EMBEDDED, LOCAL, TOXIPROXY, engine
 from harness.errors import EnvironmentFailed
 from tests.backends import in_containers
+from tests.integration import inner
 
 BOUND_S = 120
 
@@ -135,3 +136,50 @@ def test_one_that_cannot_be_moved_stays():
     chosen = backend_for(AUTO, Running.at("ws://127.0.0.1:1"), EMBEDDED)
 
     assert chosen == Chosen(LOCAL, "the daemon runs already")
+
+
+GOES_AWAY = """
+import pytest
+from harness.environment import automatic
+from harness.errors import EnvironmentFailed
+
+
+def gone():
+    raise EnvironmentFailed("the engine went away")
+
+
+@pytest.mark.parametrize("n", range(4))
+def test_it(harness_backend, tell, n):
+    tell(backend=harness_backend)
+    automatic.engine = gone
+"""
+
+NEVER_THERE = """
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    from harness.environment import automatic
+    from harness.errors import EnvironmentFailed
+
+    def gone():
+        raise EnvironmentFailed("the engine went away")
+
+    automatic.engine = gone
+"""
+
+
+@in_containers
+@pytest.mark.parametrize(
+    ("conftest", "options"),
+    [("", ()), (NEVER_THERE, ("-n", "2"))],
+    ids=["alone", "xdist"],
+)
+def test_it_is_decided_once_a_session(tmp_path: Path, conftest: str, options: tuple[str, ...]):
+    """Tests do not change their ground when the engine goes; workers have their controller's."""
+    files = {"conftest.py": conftest, "test_it.py": GOES_AWAY}
+    variables = {"HARNESS_BACKEND": AUTO}
+    run = inner.carried_out(tmp_path, files, *options, variables=variables)
+
+    assert run.code == 0, run.text
+    assert "backend docker (engine " in run.text
+    assert list(run.told("backend").values()) == [DOCKER] * 4

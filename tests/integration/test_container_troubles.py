@@ -209,6 +209,24 @@ def test_what_stands_on_anothers_network_goes_before_it(tries: queue.Queue[str])
     assert engine().left.remains(run_id, other) == []
 
 
+def test_one_thing_that_resists_keeps_nothing_else() -> None:
+    """It is named with the reason, and all else of the run is gone."""
+    run_id, free = f"test-held-{os.getpid()}", f"test-free-{os.getpid()}"
+    box = on_a_network(run_id, "10.229.10.0/26", holder="somebody")
+    subnet, gateway = "10.229.11.0/26", "10.229.11.1"
+    assert engine().make_network(free, run_id=free, subnet=subnet, gateway=gateway)
+    try:
+        with pytest.raises(EnvironmentFailed, match="some cannot be removed") as caught:
+            engine().left.sweep(run_id, free, held_s=0)
+        assert engine().left.remains(run_id, free) == [f"network {run_id}"]
+    finally:
+        box.remove()
+        engine().left.sweep(run_id, free)
+
+    assert f"network {run_id}" in str(caught.value)
+    assert "active endpoints" in str(caught.value)
+
+
 async def test_a_port_that_somebody_has() -> None:
     """The engine's own words say it last; nothing of the container stays."""
     run_id = f"test-port-{os.getpid()}"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from harness.daemons.base import Container, Limits
 from harness.daemons.container import Containerized
 from harness.daemons.reference import IMAGE, Reference
 from harness.dialects.plain import Plain
+from harness.environment import container_proxy
 from harness.environment.backends import DOCKER, TOXIPROXY, Choice, OwnEnvironment, engine
 from harness.environment.cgroup import Use, read_use
 from harness.environment.container_proxy import VERSION
@@ -310,6 +313,37 @@ async def test_the_kernel_tells_of_its_own_network(here: Place) -> None:
     assert await site.connections() == 0
 
 
+async def test_a_proxy_servers_limits_are_told_and_seen_to_be_hit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In environment.json; a proxy that is held back is not taken for a slow daemon."""
+    tight = Limits(memory_bytes=256 << 20, cpus=0.02, processes=64, descriptors=512)
+    monkeypatch.setattr(container_proxy, "_LIMITS", tight)
+    async with Place(tmp_path, choice=BEHIND_TOXIPROXY) as here:
+        assert here.stack.describe()["server"]["limits"] == asdict(tight)
+        assert await asyncio.to_thread(here.stack.server.program.box.limits) == tight
+        mark = await here.stack.mark()
+        async with here.client() as client:
+            for _ in range(100):
+                await client.call("echo", {"text": "hi"}, timeout_s=20)
+        hit = await here.stack.limits_hit(since=mark)
+        later = await here.stack.limits_hit(since=await here.stack.mark())
+
+    assert [line for line in hit if re.match(r"cpus: held back in .* \(the proxy server's\)", line)]
+    assert later == []
+
+
+async def test_what_a_daemon_wrote_beside_its_effects_stays(tmp_path: Path) -> None:
+    """In the run directory; it is no reason to complain."""
+    async with Place(tmp_path, choice=BEHIND_TOXIPROXY) as here:
+        box = here.stack.site.program.box
+        command = ["sh", "-c", "echo kept > /harness/journal"]
+        assert (await asyncio.to_thread(box.execute, command))[0] == 0
+
+    assert (tmp_path / "effects/journal").read_text() == "kept\n"
+    assert (tmp_path / "effects.jsonl").exists()
+
+
 async def test_a_memory_limit_is_put_on_and_taken_off(here: Place) -> None:
     """What the engine says of it."""
     box = here.stack.site.program.box
@@ -376,26 +410,6 @@ async def test_one_killed_for_want_of_memory_is_named(tmp_path: Path) -> None:
     ended = [op for op in place.history().ops if (op.process, op.f) == ("daemon", "ended")]
     assert ended[0].value["oom_killed"] is True
     assert ended[0].value["exit_code"] == 137
-
-
-async def test_the_engine_is_heard_by_its_own_clock(here: Place) -> None:
-    """Each event has the interval, on our clock, in which it was received."""
-    async with here.inject(Stop()):
-        pass
-
-    async with asyncio.timeout(5):
-        while not [op for op in here.history().ops if op.process == "engine" and op.f == "die"]:
-            await asyncio.sleep(0.01)
-    daemon = here.stack.site.program.order.name
-    heard = [op for op in here.history().ops if op.process == "engine"]
-    heard = [op for op in heard if op.value["container"] == daemon]
-    assert [op.f for op in heard][:2] == ["create", "start"]
-    assert {op.clock for op in heard} == {"wall:container-engine"}
-    for op in heard:
-        first, last = op.value["received_ns"]
-        assert first <= last
-    [died] = [op for op in heard if op.f == "die"]
-    assert died.value["exit_code"] == 0
 
 
 @pytest.mark.parametrize("proxy", ["embedded", TOXIPROXY])

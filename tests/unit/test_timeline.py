@@ -473,3 +473,21 @@ def test_a_torn_tail_is_mentioned():
     text = timeline(History(script.ops, torn=b'{"ind'))
 
     assert text.splitlines()[-1] == "  the last line is torn: 5 bytes of it"
+
+
+def test_what_containers_say_has_no_time_of_ours():
+    """A daemon's line stands where it was received; what a Toxiproxy says is left out."""
+    script = Script()
+    wall = {"clock": "wall:container-engine", "time_ns": 7}
+    script.add("proxy", "info", "log", value={"line": "GET /proxies"}, **wall)
+    script.add("daemon", "info", "log", value={"line": "begun"}, **wall)
+    script.call("a")
+    script.add("daemon", "info", "log", value={"line": "out of memory"}, **wall)
+    _, *rows = script.draw()
+
+    assert [row.split() for row in rows if "log:" in row] == [
+        ["log:", "begun"],
+        ["log:", "out", "of", "memory"],
+    ]
+    assert not [row for row in rows if "GET" in row]
+    assert "out of memory" in rows[-1]

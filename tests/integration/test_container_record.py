@@ -1,0 +1,188 @@
+"""What the engine tells of a run's containers, and what these say: in the run's record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.daemons.base import Container
+from harness.daemons.container import Containerized
+from harness.daemons.reference import IMAGE
+from harness.dialects.plain import Plain
+from harness.environment.backends import DOCKER, TOXIPROXY, Choice
+from harness.environment.containers import Box, Said
+from harness.faults.descriptor_limit import DescriptorLimit
+from harness.faults.disconnect import Disconnect
+from harness.faults.restart import Restart
+from harness.faults.stop import Stop
+from harness.history import Op
+from tests.backends import in_containers
+from tests.integration.stacks import Place
+
+pytestmark = in_containers
+
+BEHIND_TOXIPROXY = Choice(backend=DOCKER, proxy=TOXIPROXY)
+CUT_OFF_AND_BACK = ["connect", "disconnect", "connect"]
+CLOCK = "wall:container-engine"
+
+TALKS = """
+import asyncio
+from websockets.asyncio.server import serve
+
+async def talk(connection):
+    async for message in connection:
+        print(f"heard {message}", flush=True)
+        await connection.send(message)
+
+async def main():
+    async with serve(talk, "0.0.0.0", 9000):
+        print("up", flush=True)
+        await asyncio.Future()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Place]:
+    """The reference daemon in a container, behind the real Toxiproxy."""
+    async with Place(tmp_path, choice=BEHIND_TOXIPROXY) as made:
+        yield made
+
+
+def talking(tmp_path: Path) -> Place:
+    """A daemon that tells of each message."""
+    container = Container(image=IMAGE, port=9000, command=("python3", "-c", TALKS))
+    daemon = Containerized(container=container, dialect=Plain())
+    return Place(tmp_path, daemon, BEHIND_TOXIPROXY)
+
+
+def told(here: Place, process: str, f: str | None = None) -> list[Op]:
+    """What somebody told so far."""
+    ops = [op for op in here.history().ops if op.process == process]
+    return [op for op in ops if f in (None, op.f)]
+
+
+async def told_at_last(here: Place, process: str, f: str, *, times: int = 1) -> list[Op]:
+    """The same, waited for."""
+    async with asyncio.timeout(5):
+        while len(found := told(here, process, f)) < times:
+            await asyncio.sleep(0.01)
+    return found
+
+
+def assert_received(ops: list[Op]) -> None:
+    """By the engine's clock, each with the interval of ours in which it came."""
+    assert {op.clock for op in ops} == {CLOCK}
+    intervals = [op.value["received_ns"] for op in ops]
+    assert all(first <= last for first, last in intervals)
+
+
+async def test_the_engine_is_heard_by_its_own_clock(here: Place) -> None:
+    """Each event has the interval, on our clock, in which it was received."""
+    async with here.inject(Stop()):
+        pass
+    await told_at_last(here, "engine", "die")
+
+    daemon = here.stack.site.program.order.name
+    heard = [op for op in told(here, "engine") if op.value["container"] == daemon]
+    assert [op.f for op in heard][:3] == ["create", "connect", "start"]
+    assert_received(heard)
+    [died] = [op for op in heard if op.f == "die"]
+    assert died.value["exit_code"] == 0
+
+
+async def test_a_cut_off_network_is_told_by_the_engine(here: Place) -> None:
+    """What it did for the fault, and for its end."""
+    daemon = here.stack.site.program.order.name
+    async with here.inject(Disconnect()):
+        pass
+
+    def of_networks() -> list[Op]:
+        ops = [op for op in told(here, "engine") if op.value["container"] == daemon]
+        return [op for op in ops if "network" in op.value]
+
+    async with asyncio.timeout(5):
+        # Some engines tell of the same twice.
+        while [f for f, _ in groupby(of_networks(), lambda op: op.f)] != CUT_OFF_AND_BACK:
+            await asyncio.sleep(0.01)
+    assert {op.value["network"] for op in of_networks()} == {here.stack.site.network.name}
+
+
+async def test_its_own_end_is_the_last_that_is_told(tmp_path: Path) -> None:
+    """Not that of a container that was there for a moment only."""
+    here = Place(tmp_path, choice=BEHIND_TOXIPROXY)
+    async with here, here.inject(DescriptorLimit(descriptors=100)):
+        daemon = here.stack.site.program.order.name
+
+    ends = [op.value["container"] for op in told(here, "engine", "destroy")]
+    assert ends.count(daemon) == 1
+    assert len(ends) > 1
+
+
+async def test_what_it_says_is_on_record_once(tmp_path: Path) -> None:
+    """Over a restart too; its log says the same."""
+    here = talking(tmp_path)
+    async with here:
+        for word in ("one", "two"):
+            async with here.client() as client:
+                await client.call(word)
+            if word == "one":
+                async with here.inject(Restart()):
+                    pass
+    lines = told(here, "daemon", "log")
+
+    assert [op.value["line"] for op in lines] == ["up", "heard one", "up", "heard two"]
+    assert_received(lines)
+    stamps = [op.time_ns for op in lines]
+    assert stamps == sorted(stamps)
+    assert (tmp_path / "daemon.log").read_text() == "up\nheard one\nup\nheard two\n"
+
+
+async def test_a_proxy_server_is_heard_too(here: Place) -> None:
+    """Of each request to its API."""
+    lines = await told_at_last(here, "proxy", "log")
+
+    assert "Starting Toxiproxy" in lines[0].value["line"]
+    assert_received(lines)
+
+
+@pytest.fixture
+def breaks_off(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The first stream of a container's output ends after its first piece, as if it were over."""
+    broken: list[str] = []
+    really = Box.read
+
+    def read(box: Box, **options: Any) -> tuple[Iterator[Said], Callable[[], None]]:
+        stream, hang_up = really(box, **options)
+        if box.name in broken:
+            return stream, hang_up
+        broken.append(box.name)
+        return iter([next(stream)]), hang_up
+
+    monkeypatch.setattr(Box, "read", read)
+    return broken
+
+
+async def test_a_stream_that_breaks_off_is_taken_up_again(
+    breaks_off: list[str], tmp_path: Path
+) -> None:
+    """Nothing of it is lost, and the container's own end is noticed."""
+    here = talking(tmp_path)
+    async with here:
+        assert here.stack.site.program.order.name in breaks_off
+        async with here.client() as client:
+            await client.call("after")
+        await asyncio.to_thread(here.stack.site.program.box.kill)
+        async with asyncio.timeout(5):
+            while here.stack.site.trouble is None:
+                await asyncio.sleep(0.01)
+        assert here.stack.site.trouble == "killed by SIGKILL"
+
+    lines = [op.value["line"] for op in told(here, "daemon", "log")]
+    assert lines == ["up", "heard after"]

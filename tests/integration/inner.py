@@ -48,6 +48,7 @@ asyncio_default_fixture_loop_scope = function
 
 _TELL = '''
 import json
+import runpy
 
 import pytest
 
@@ -63,7 +64,19 @@ def tell(request):
     return say
 
 
-'''
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    here = item.funcargs.get("harness_environment")
+    if here is None:
+        return (yield)
+    peers = runpy.run_path({peers!r})
+    peers["prove_peers"](here)
+    result = yield
+    peers["prove_effects"](here)
+    return result
+
+
+'''.replace("{peers!r}", repr(str(Path(__file__).with_name("peers.py"))))
 
 ECHO = """
 import asyncio

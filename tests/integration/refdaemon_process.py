@@ -30,6 +30,7 @@ from harness.environment.base import Environment
 from harness.pytest_plugin.servants import Servants
 from harness.records import Effect, read_lines
 from tests.backends import CHOICES
+from tests.integration.peers import prove_effects, prove_peers
 
 UNIT_S = 0.25
 PATIENCE_S = 10.0
@@ -278,9 +279,11 @@ class Serve:
         )
         async with Environment(stack, owns=True, name=f"edge-{fresh_id()}") as here:
             self._servants.prove(stack.server)
+            await asyncio.to_thread(prove_peers, here)
             effects = here.stack.site.effects_file
             assert effects is not None
             yield Daemon(effects.parents[1] / "daemon.log", effects, here.url.rstrip("/"))
+            prove_effects(here)
 
 
 async def ran(*arguments: str, token: str | None = None) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from harness.daemons.base import Daemon
 from harness.daemons.reference import Reference
@@ -21,6 +21,7 @@ from harness.environment.stack import Stack
 from harness.faults.armed_reset import ArmedReset
 from harness.history import History
 from harness.run.record import HistoryWriter, load_history
+from tests.integration.peers import prove_effects, prove_peers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,15 @@ class Place(Environment):
         stack = stack_of(daemon, choice=choice, directory=directory, recorder=self.writer, seed=7)
         super().__init__(stack, owns=True, seed=7)
 
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        try:
+            await asyncio.to_thread(prove_peers, self)
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
@@ -64,9 +74,12 @@ class Place(Environment):
         trace: TracebackType | None,
     ) -> None:
         try:
-            await super().__aexit__(kind, error, trace)
+            prove_effects(self)
         finally:
-            self.writer.close()
+            try:
+                await super().__aexit__(kind, error, trace)
+            finally:
+                self.writer.close()
 
     def history(self) -> History:
         """The record so far."""

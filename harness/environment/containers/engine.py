@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-import docker
 import docker.errors
-import docker.utils
 import requests.exceptions
 from docker.types import EndpointConfig, IPAMConfig, IPAMPool, Ulimit
 from testcontainers.core.config import testcontainers_config
-from testcontainers.core.container import DockerContainer
+from testcontainers.core.container import Reaper
+from testcontainers.core.docker_client import DockerClient, get_docker_host
+from testcontainers.core.exceptions import ContainerConnectException
+from testcontainers.core.labels import SESSION_ID
 
 from harness.environment.again import Again
 from harness.environment.containers.box import Box
+from harness.environment.containers.endpoint import find_endpoint
 from harness.environment.containers.images import Images
 from harness.environment.containers.left import COMPOSE, Left, labels_of
 from harness.environment.containers.order import Order
 from harness.environment.containers.told import (
     CPU_PERIOD_US,
     TIMEOUT_S,
-    endpoint,
     hang_up,
     no_engine,
     remove,
@@ -40,6 +41,13 @@ _FIRST_WAIT_S: Final = 0.3
 _ATTEMPTS_WITHIN_S: Final = 45.0
 _OURS: Final = "ws-harness"
 _MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
+
+_NO_ANSWER: Final = (
+    docker.errors.DockerException,
+    requests.exceptions.RequestException,
+    OSError,
+)
+_ONE_RYUK: Final = threading.Lock()
 
 # It tells of every container at INFO, on a handler of its own.
 logging.getLogger("testcontainers").setLevel(logging.WARNING)
@@ -63,24 +71,17 @@ class Engine:
     """
 
     def __init__(self) -> None:
-        self.endpoint = endpoint()
+        self.endpoint = find_endpoint()
         try:
-            _knock(self.endpoint)
-            self._client = docker.from_env(timeout=_ASK_TIMEOUT_S)
-            self.endpoint = str(self._client.api.base_url).replace(
-                "http+docker://localhost", endpoint()
-            )
+            self.endpoint.knock()
+            self._client = self.endpoint.dial(timeout_s=_ASK_TIMEOUT_S)
             about = self._client.version()
-        except (
-            docker.errors.DockerException,
-            requests.exceptions.RequestException,
-            OSError,
-        ) as error:
-            raise no_engine(error) from None
+        except _NO_ANSWER as error:
+            raise no_engine(self.endpoint, error) from None
         # What is done takes longer than what is asked.
         self._client.api.timeout = TIMEOUT_S
         self.again = Again(first_wait_s=_FIRST_WAIT_S, within_s=_ATTEMPTS_WITHIN_S)
-        self.images = Images(self._client)
+        self.images = Images(self._client, self.endpoint)
         self.left = Left(self._client)
         self.version = str(about["Version"])
         self.api = str(about["ApiVersion"])
@@ -162,23 +163,27 @@ class Engine:
                 f"there is no image {order.image} here", [("next", _way_to(order.image))]
             )
         _settle_ryuk(self)
-        made = DockerContainer(
-            order.image,
-            command=None if order.command is None else list(order.command),  # type: ignore[arg-type]
-            env=dict(order.variables),
-            name=order.name,
-            docker_client_kw={"timeout": TIMEOUT_S},
-        ).with_kwargs(**_options(order, api=self.api))
-        made.ports = {f"{inside}/tcp": outside for inside, outside in order.ports.items()}  # type: ignore[misc]
-        for here, inside in order.mounts.items():
-            made.with_volume_mapping(here, inside, "rw")
-        try:
-            with told(f"container {order.name} cannot be started"):
-                made.start()
-        except BaseException:
-            self.remove(order.name)
-            raise
-        return Box(order, made.get_wrapped_container())
+        with told(f"container {order.name} cannot be started"):
+            client = _Client(self.endpoint.dial(timeout_s=TIMEOUT_S, version=self.api))
+            try:
+                made = client.create(
+                    order.image,
+                    command=None if order.command is None else list(order.command),
+                    environment=dict(order.variables),
+                    name=order.name,
+                    ports={f"{inside}/tcp": outside for inside, outside in order.ports.items()},
+                    volumes={
+                        here: {"bind": inside, "mode": "rw"}
+                        for here, inside in order.mounts.items()
+                    },
+                    **_options(order, api=self.api),
+                )
+                client.start(made)
+            except BaseException:
+                client.client.close()
+                self.remove(order.name)
+                raise
+        return Box(order, made)
 
     def remove(self, name: str) -> None:
         """Remove a container and its volumes; nothing, where it is gone already."""
@@ -213,16 +218,6 @@ class Engine:
         return stream, hang_up(stream)
 
 
-def _knock(where: str) -> None:
-    """Fail where nobody answers; docker-py would leave its socket to the collector then."""
-    host = docker.utils.parse_host(where)
-    path = host.removeprefix("http+unix://")
-    if path != host:
-        with socket.socket(socket.AF_UNIX) as visitor:
-            visitor.settimeout(_ASK_TIMEOUT_S)
-            visitor.connect(path)
-
-
 def _may_pass(error: EnvironmentFailed) -> bool:
     return isinstance(error, TransientFailure)
 
@@ -233,11 +228,34 @@ def _way_to(image: str) -> str:
     return f"docker pull {image}, or build it; nobody's image is fetched unasked"
 
 
+class _Client(DockerClient):
+    """
+    Testcontainers' client, of our engine: its own may go to another, and says so to all by
+    DOCKER_HOST. Its container class would start Ryuk, in whichever threads come first.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.client.api.headers["x-tc-sid"] = SESSION_ID
+
+
 def _settle_ryuk(engine: Engine) -> None:
-    """Testcontainers' own cleaner is used where its image is here and nobody switched it off."""
-    if not testcontainers_config.ryuk_disabled:
-        image = testcontainers_config.ryuk_image
-        testcontainers_config.ryuk_disabled = engine.images.id(image) is None
+    """Testcontainers' own cleaner, where its image is here and nobody switched it off."""
+    config, where = testcontainers_config, engine.endpoint
+    # Beside another engine, or where it is not told how to ask, it is of no use.
+    same = get_docker_host() in (None, where.url) and not (where.context and where.tls)
+    if config.ryuk_disabled or not same or engine.images.id(config.ryuk_image) is None:
+        return
+    # Two threads would make two of one name.
+    with _ONE_RYUK:
+        try:
+            Reaper.get_instance()
+        except (*_NO_ANSWER, ContainerConnectException) as error:
+            Reaper.delete_instance()
+            raise EnvironmentFailed(
+                f"Testcontainers' cleaner, Ryuk, cannot be started: {error}",
+                [("next", "TESTCONTAINERS_RYUK_DISABLED=true goes without it; ours cleans up")],
+            ) from None
 
 
 def _options(order: Order, *, api: str) -> dict[str, Any]:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import docker
 import docker.errors
 import urllib3.exceptions
 from docker.utils import parse_repository_tag
 
 from harness.clock import now
+from harness.environment.containers.endpoint import Endpoint
 from harness.environment.containers.told import hang_up, told
 from harness.errors import EnvironmentFailed
 
@@ -43,8 +43,9 @@ class ImageFacts:
 class Images:
     """The images of an engine."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, endpoint: Endpoint) -> None:
         self._client = client
+        self._endpoint = endpoint
 
     def facts(self, name: str) -> ImageFacts | None:
         """What is known of an image; None where there is no such image here."""
@@ -87,7 +88,7 @@ class Images:
         """
         what = f"{name.partition('@')[0]} cannot be pulled"
         repository, tag = parse_repository_tag(name)
-        slow = _patient(min(within_s, _SILENCE_S))
+        slow = _patient(self._endpoint, min(within_s, _SILENCE_S))
         try:
             with told(what):
                 events = slow.api.pull(repository, tag=tag or "latest", stream=True, decode=True)
@@ -139,7 +140,7 @@ class Images:
         Raises:
             EnvironmentFailed: If it cannot be built; the end of the log is in it.
         """
-        slow = _patient(_BUILD_WITHIN_S)
+        slow = _patient(self._endpoint, _BUILD_WITHIN_S)
         try:
             with told(f"image {tag} cannot be built from {folder}"):
                 _, log = slow.images.build(
@@ -170,7 +171,7 @@ class Images:
             EnvironmentFailed: If it cannot be made, for want of room for instance.
         """
         repository, _, tag = name.rpartition(":")
-        slow = _patient(_BUILD_WITHIN_S)
+        slow = _patient(self._endpoint, _BUILD_WITHIN_S)
         try:
             with told(f"image {name} cannot be made from {archive}"):
                 slow.api.import_image(
@@ -214,9 +215,9 @@ def _follow_pull(
         hang_up(events)()
 
 
-def _patient(silence_s: float) -> Any:
+def _patient(endpoint: Endpoint, silence_s: float) -> Any:
     """The engine, for what takes long: silence that lasts so long ends it."""
-    client = docker.from_env(timeout=silence_s)
+    client = endpoint.dial(timeout_s=silence_s)
     post = client.api.post
 
     def bounded(*arguments: Any, **options: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -12,7 +11,7 @@ import requests.exceptions
 
 from harness.errors import EnvironmentFailed, TransientFailure
 
-__all__ = ["CPU_PERIOD_US", "TIMEOUT_S", "endpoint", "hang_up", "no_engine", "remove", "told"]
+__all__ = ["CPU_PERIOD_US", "TIMEOUT_S", "hang_up", "no_engine", "remove", "told"]
 
 TIMEOUT_S: Final = 30
 """The bound of one request, in seconds."""
@@ -75,11 +74,7 @@ def _remedy(said: str) -> list[tuple[str, str]]:
     return [("next", todo) for words, todo in known.items() if words in said.lower()]
 
 
-def endpoint() -> str:
-    return os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
-
-
-def no_engine(error: Exception) -> EnvironmentFailed:
+def no_engine(where: object, error: Exception) -> EnvironmentFailed:
     said = str(error)
     found, todo = said, _START
     if "Permission denied" in said:
@@ -88,9 +83,7 @@ def no_engine(error: Exception) -> EnvironmentFailed:
         found = "there is no such socket"
     elif "refused" in said:
         found = "nobody listens there"
-    return EnvironmentFailed(
-        f"no container engine answers at {endpoint()}: {found}", [("next", todo)]
-    )
+    return EnvironmentFailed(f"no container engine answers at {where}: {found}", [("next", todo)])
 
 
 def hang_up(stream: Any) -> Callable[[], None]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from typing import Final
+from typing import Final, NoReturn
 
 import pytest
 
@@ -21,7 +21,7 @@ from harness.environment.backends import DOCKER, LOCAL, TOXIPROXY, Choice, engin
 from harness.errors import EnvironmentFailed
 from tests.integration import inner
 
-__all__ = ["CHOICES", "in_containers"]
+__all__ = ["CHOICES", "in_containers", "no_containers"]
 
 _LONGER_S: Final = 180
 _REQUIRED: Final = "HARNESS_TEST_CONTAINERS"
@@ -52,16 +52,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def backend(request: pytest.FixtureRequest) -> str:
     """Each backend in turn."""
     name: str = request.param
-    if name == DOCKER:
-        _require(request, lacking())
+    if name == DOCKER and (why := lacking()):
+        no_containers(request.config, why)
     return name
 
 
-def _require(request: pytest.FixtureRequest, why: str) -> None:
-    if not why:
-        return
+def no_containers(config: pytest.Config, why: str) -> NoReturn:
+    """End a test that needs containers: it is skipped, or fails where they are asked for."""
     required = os.environ.get(_REQUIRED) == "required"
-    if required or request.config.getoption("--backend") == DOCKER:
+    if required or config.getoption("--backend") == DOCKER:
         pytest.fail(f"containers are asked for: {why}", pytrace=False)
     pytest.skip(f"no containers: {why.splitlines()[0]}")
 
@@ -99,9 +98,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session")
-def containers(request: pytest.FixtureRequest) -> None:
+def containers(pytestconfig: pytest.Config) -> None:
     """For tests that are about containers and nothing else."""
-    _require(request, lacking())
+    if why := lacking():
+        no_containers(pytestconfig, why)
 
 
 in_containers = pytest.mark.usefixtures("containers")

@@ -86,12 +86,14 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def project(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[Project]:
     """The project, up and healthy, with our image as this tree makes it."""
     if why := lacking():
         pytest.skip(f"no Compose: {why}")
     folder = tmp_path_factory.mktemp("compose")
-    with bench(folder / "cache") as workbench:
+    with bench(folder / "cache", pytestconfig) as workbench:
         if images.missing(workbench.engine, images=[images.TOXIPROXY]):
             pytest.skip(f"no Compose: {images.TOXIPROXY_IMAGE} is not here; `make images`")
         workbench.ensure(workbench.daemon)

@@ -62,9 +62,9 @@ def second(tmp_path: Path) -> Iterator[dict[str, str]]:
 APART = ("unshare", "--net", "--mount")
 
 
-def test_an_engine_that_answers_is_left_as_it_is(tmp_path: Path):
+def test_an_engine_that_answers_is_left_as_it_is(tmp_path: Path, pytestconfig: pytest.Config):
     """Neither start nor stop touches it."""
-    engine_or_skip().close()
+    engine_or_skip(pytestconfig).close()
     told = {"HARNESS_ENGINE_DIR": str(tmp_path)}
 
     assert run_script("start", **told) == "engine: one answers already: left as it is\n0"

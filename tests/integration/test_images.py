@@ -33,9 +33,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def workbench(cache: Path) -> Iterator[Bench]:
+def workbench(cache: Path, pytestconfig: pytest.Config) -> Iterator[Bench]:
     """An engine, and names that nobody else has."""
-    with bench(cache) as made:
+    with bench(cache, pytestconfig) as made:
         yield made
 
 

@@ -91,9 +91,9 @@ def command(*words: str, program: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_command_lists_what_is_here():
+def test_the_command_lists_what_is_here(pytestconfig: pytest.Config):
     """A line for each that is needed; 0 where all are usable, else 3."""
-    engine = engine_or_skip()
+    engine = engine_or_skip(pytestconfig)
     missing = images.missing(engine)
     engine.close()
 

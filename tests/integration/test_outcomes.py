@@ -81,3 +81,34 @@ def test_one_that_was_not_run_without_leave_fails_the_session(tmp_path: Path):
 
     assert code == 1
     assert "UNEXPECTED test_it.py::test_each[docker]: not run without leave" in said
+
+
+NEED_AN_ENGINE = (
+    "test_engine_script.py::test_an_engine_that_answers_is_left_as_it_is",
+    "test_images_programs.py::test_the_command_lists_what_is_here",
+    "test_engine.py::test_docker_host_goes_before_the_context",
+)
+
+
+@pytest.mark.parametrize(("options", "code"), [((), 0), (("--backend", "docker"), 1)])
+def test_whoever_asks_for_containers_is_given_no_skip(
+    options: tuple[str, ...], code: int, tmp_path: Path
+):
+    """Nor by the tests of the engine itself, which run on no backend."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options),
+            *(f"tests/integration/{test}" for test in NEED_AN_ENGINE),
+        ],
+        cwd=ROOT,
+        env={
+            **{name: value for name, value in os.environ.items() if "HARNESS_TEST" not in name},
+            "DOCKER_HOST": f"unix://{tmp_path}/nobody.sock",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == code, done.stdout
+    assert ("skipped" in done.stdout.splitlines()[-1]) == (code == 0), done.stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,18 +14,18 @@ from harness.environment import images
 from harness.environment.containers import Engine
 from harness.environment.images import Image
 from harness.errors import EnvironmentFailed
+from tests.backends import no_containers
 
 __all__ = ["Bench", "bench", "engine_or_skip"]
 
 
-def engine_or_skip() -> Engine:
+def engine_or_skip(config: pytest.Config) -> Engine:
     """The engine; where there is none the test is skipped, or fails where containers must be."""
     try:
-        return Engine()
+        engine = Engine()
     except EnvironmentFailed as error:
-        if os.environ.get("HARNESS_TEST_CONTAINERS") == "required":
-            raise
-        pytest.skip(f"no containers: {error.headline}")
+        no_containers(config, str(error))
+    return engine
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,9 @@ class Bench:
 
 
 @contextmanager
-def bench(folder: Path) -> Iterator[Bench]:
+def bench(folder: Path, config: pytest.Config) -> Iterator[Bench]:
     """A bench; the images of its names are removed."""
-    made = Bench(engine_or_skip(), folder, fresh_id(), [])
+    made = Bench(engine_or_skip(config), folder, fresh_id(), [])
     try:
         yield made
     finally:

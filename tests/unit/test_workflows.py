@@ -1,4 +1,4 @@
-"""The workflows, held against what the tests take: a machine is tested for what it is said to have."""
+"""The workflows, held against what the tests take: what a machine has must be tested on it."""
 
 from __future__ import annotations
 

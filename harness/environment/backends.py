@@ -8,7 +8,7 @@ is an extra that not everybody installed.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -123,11 +123,16 @@ def _engine() -> Engine:
     return found
 
 
-def network_of(household: Household, *, path: NetworkPath | None = None) -> Network:
-    """A network for containers, not yet open."""
+def network_of(
+    household: Household,
+    *,
+    path: NetworkPath | None = None,
+    connect: Callable[[], Engine] = engine,
+) -> Network:
+    """A network for containers, not yet open; `connect` finds the engine."""
     from harness.environment.networks import Network
 
-    return Network(engine, household, path=path)
+    return Network(connect, household, path=path)
 
 
 def server_of(
@@ -141,6 +146,7 @@ def server_of(
     allow_remote: bool = False,
     tap: bool = False,
     recorder: Recorder | None = None,
+    connect: Callable[[], Engine] = engine,
 ) -> Server:
     """
     A proxy server, not yet up.
@@ -155,6 +161,7 @@ def server_of(
         allow_remote: Whether it may connect to other machines.
         tap: Whether relays of ours stand behind a real Toxiproxy, which tells nothing itself.
         recorder: Where its start and end are noted.
+        connect: Finds the container engine, where one is needed.
 
     Raises:
         InvalidValue: If the proxy's URL is none.
@@ -162,7 +169,7 @@ def server_of(
     if proxy == TOXIPROXY:
         from harness.environment.container_proxy import ContainerProxy
 
-        real = ContainerProxy(engine, household, port=port, network=network, recorder=recorder)
+        real = ContainerProxy(connect, household, port=port, network=network, recorder=recorder)
         if not tap:
             return real
         return Tapped(
@@ -193,6 +200,7 @@ def stack_of(
     reaper: Reaper | None = None,
     server: Server | None = None,
     network: Network | None = None,
+    connect: Callable[[], Engine] = engine,
 ) -> Stack:
     """
     A stack, not yet up.
@@ -208,6 +216,7 @@ def stack_of(
         reaper: Who cleans up if the harness dies; None: one of its own.
         server: A proxy server that others use too, instead of one of its own.
         network: A network that others use too, instead of one of its own.
+        connect: Finds the container engine, where one is needed.
 
     Raises:
         InvalidValue: If the proxy's URL is none, or the daemon cannot run there.
@@ -215,7 +224,9 @@ def stack_of(
     """
     household = Household(directory=directory, reaper=reaper)
     boxed = choice.boxes(daemon)
-    own = network_of(household, path=choice.path) if boxed and network is None else None
+    own = None
+    if boxed and network is None:
+        own = network_of(household, path=choice.path, connect=connect)
     ground = network or own
     site: Site
     if daemon.address is not None:
@@ -240,6 +251,7 @@ def stack_of(
         allow_remote=daemon.allow_remote,
         tap=choice.tap,
         recorder=recorder,
+        connect=connect,
     )
     return Stack(household, site, before, network=own, lent=lent, recorder=recorder)
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from harness.daemons.reference import Reference
-from harness.environment.backends import Choice, stack_of
+from harness.environment.backends import Choice, engine, stack_of
 from harness.environment.probe import ResetPath
+
+if TYPE_CHECKING:
+    from harness.environment.containers import Engine
 
 __all__ = ["PathSeen", "look_at_path"]
 
@@ -30,23 +35,29 @@ class PathSeen:
         """Whether a reset reaches the client in any way."""
         return self.probed.live or self.probed.armed
 
-    def __str__(self) -> str:
-        return f"path {self.path}, {self.probed}"
+    @property
+    def lines(self) -> list[str]:
+        """What is to be read: the path, then each of its legs."""
+        return [f"path {self.path}", *map(str, self.probed.legs)]
 
 
-def look_at_path(choice: Choice) -> PathSeen:
+def look_at_path(choice: Choice, *, connect: Callable[[], Engine] = engine) -> PathSeen:
     """
     Bring daemon and proxy server up, see whether resets arrive, put all of it away.
 
     Blocks for about a second.
 
+    Args:
+        choice: Which path.
+        connect: Finds the container engine, where one is needed.
+
     Raises:
         EnvironmentFailed: If they cannot be brought up.
     """
-    return asyncio.run(_look(choice))
+    return asyncio.run(_look(choice, connect))
 
 
-async def _look(choice: Choice) -> PathSeen:
-    async with stack_of(Reference(), choice=choice) as stack:
+async def _look(choice: Choice, connect: Callable[[], Engine]) -> PathSeen:
+    async with stack_of(Reference(), choice=choice, connect=connect) as stack:
         probed = await stack.probe()
         return PathSeen(str(stack.site.describe().get("path", "local")), probed)

@@ -1,4 +1,4 @@
-"""The line at the head of a session, and the mistakes of a project's table before it begins."""
+"""The lines at the head of a session, and the mistakes of a project's table before it begins."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["asked_for", "header"]
 
 
 def header(config: pytest.Config) -> str:
-    """Daemon, backend, proxy, seed, abilities; with containers, what a client meets there."""
+    """Daemon, backend, proxy, seed, abilities; and what a client meets on the way, if anything."""
     settings, daemon = config.stash[SETTINGS], config.stash[ASKED]
     attached = daemon is not None and daemon.address is not None
     backend, why = ("attached", "") if attached else _backend(config)
@@ -34,26 +34,30 @@ def header(config: pytest.Config) -> str:
         f"proxy {settings.proxy}, seed {seed}; abilities: {', '.join(abilities) or 'none'}"
         " (others are probed when first asked for)"
     )
-    return f"{line}\n{_path(config, backend)}" if backend == "docker" else line
+    if embedded and backend == "local":
+        # Processes of this machine on its loopback, with nothing between them to try.
+        return f"{line}; path local"
+    return line if embedded and attached else f"{line}\n{_path(config, backend)}"
 
 
 def _path(config: pytest.Config, backend: str) -> str:
-    """What a client meets on the way to a container: tried, for it decides what can be tested."""
+    """What a client meets on the way to a daemon: tried, for it decides what can be tested."""
     if config.option.collectonly:
         return "harness: the path was not looked at"
-    from harness.environment.backends import Choice
+    from harness.environment.backends import LOCAL, Choice
     from harness.environment.path_seen import look_at_path
     from harness.errors import HarnessError
 
     settings = config.stash[SETTINGS]
-    choice = Choice(backend=backend, proxy=settings.proxy, path=settings.path)
     try:
+        where = LOCAL if backend == "attached" else backend
+        choice = Choice(backend=where, proxy=settings.proxy, path=settings.path)
         seen = look_at_path(choice)
     except HarnessError as error:
         return f"harness: the path cannot be looked at: {error.headline}"
     # Looked at once: the tests' own environments stand on the same one.
     config.stash[SEEN] = {choice: seen.probed}
-    return f"harness: {seen}"
+    return "harness: " + "\n  ".join(seen.lines)
 
 
 def _backend(config: pytest.Config) -> tuple[str, str]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.backends import in_containers
 from tests.integration.inner import Outcome
 from tests.integration.plugin_runs import errors_of, pytest_in
+from tests.integration.proxy_process import ProxyServer
 
 _TEST = "def test_it(harness_seed): assert harness_seed == 7\n"
 _OTHER = 'def pytest_addoption(parser):\n    parser.addoption("--harness-seed", help="mine")\n'
 _NO_AUTOLOAD = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+_PATH = ("harness: path ", "harness: the path ")
 _SEED = {"HARNESS_SEED": "7"}
 
 
@@ -141,9 +145,8 @@ def test_a_plugin_that_takes_an_option_of_ours_fails_at_its_own_line(project: Pa
 
 
 def header(run: Outcome) -> str:
-    """The line of ours at the head of a session."""
-    [line] = [line for line in run.text.splitlines() if line.startswith("harness: ")]
-    return line
+    """The first line of ours at the head of a session."""
+    return next(line for line in run.text.splitlines() if line.startswith("harness: "))
 
 
 def test_the_header_says_what_tests_would_meet(project: Path):
@@ -152,8 +155,54 @@ def test_the_header_says_what_tests_would_meet(project: Path):
     """
     assert header(pytest_in(project, "--harness-seed", "7")) == (
         "harness: daemon reference, backend local, proxy embedded, seed 7; abilities: process, "
-        "events, seed (others are probed when first asked for)"
+        "events, seed (others are probed when first asked for); path local"
     )
+
+
+def path(run: Outcome) -> list[str]:
+    """The lines of ours at the head of a session that tell of the path."""
+    lines = run.text.splitlines()
+    first = next(at for at, line in enumerate(lines) if line.startswith(_PATH))
+    legs = itertools.takewhile(lambda line: line.startswith("  "), lines[first + 1 :])
+    return [lines[first], *(leg.partition(", round trip")[0] for leg in legs)]
+
+
+@in_containers
+def test_the_path_behind_the_real_toxiproxy_is_tried(project: Path):
+    """
+    Before a daemon that is a process, too; a line for each leg.
+    """
+    told = path(pytest_in(project, "--harness-proxy", "toxiproxy"))
+
+    assert told == [
+        "harness: path local",
+        "  client to toxiproxy: a reset of a live connection arrived as FIN; "
+        "one armed before it opened arrived as RST",
+        "  toxiproxy to tap: not tried: both are on this machine's loopback, "
+        "with nothing between them",
+        "  tap to daemon: a reset arrived as RST",
+    ]
+
+
+def test_the_path_behind_somebody_elses_server_is_tried(project: Path, proxy_server: ProxyServer):
+    """
+    Its port may be one that a forwarder publishes.
+    """
+    there = proxy_server.control.url
+    told = path(pytest_in(project, "--harness-proxy", there))
+
+    assert told[0] == "harness: path local"
+    assert "a reset of a live connection arrived as RST" in told[1]
+    assert proxy_server.http.call("GET", "/proxies").json == {}
+
+
+def test_nothing_is_tried_where_tests_are_only_listed(project: Path):
+    """
+    It takes a second, and nobody will use it.
+    """
+    run = pytest_in(project, "--collect-only", "--harness-proxy", "http://127.0.0.1:1")
+
+    assert path(run) == ["harness: the path was not looked at"]
 
 
 def test_a_seed_that_was_drawn_is_marked_and_used(project: Path):
@@ -172,14 +221,17 @@ def test_a_seed_that_was_drawn_is_marked_and_used(project: Path):
 
 def test_the_header_of_what_runs_elsewhere_claims_nothing(project: Path):
     """
-    Nobody was asked yet; neither process nor events are ours there.
+    Neither process nor events are ours there; that no server answers is told.
     """
-    options = ("--harness-daemon=ws://127.0.0.1:9/x", "--harness-proxy=http://127.0.0.1:8474")
+    options = ("--harness-daemon=ws://127.0.0.1:9/x", "--harness-proxy=http://127.0.0.1:1")
 
-    told = header(pytest_in(project, *options, variables=_SEED))
+    run = pytest_in(project, *options, variables=_SEED)
 
-    assert "daemon running 127.0.0.1:9, backend attached, proxy http://127.0.0.1:8474" in told
+    told = header(run)
+    assert "daemon running 127.0.0.1:9, backend attached, proxy http://127.0.0.1:1" in told
     assert "abilities: none" in told
+    [seen] = path(run)
+    assert "cannot be looked at: no Toxiproxy answers at http://127.0.0.1:1" in seen
 
 
 @pytest.mark.parametrize("options", [[], ["-q"], ["-n", "2"]], ids=["plain", "quiet", "workers"])

@@ -23,7 +23,7 @@ def add(commands: Commands) -> None:
         description=(
             "Try one thing after the other: processes, container engine, images, what a client\n"
             "meets behind the real Toxiproxy, namespaces, kernel, browser, limits. Nothing is\n"
-            "changed, and nothing left behind."
+            "changed, and nothing left behind; what others left stays, too."
         ),
         epilog='exit code 0: it looked; "no" is no error, most of it is optional',
     )
@@ -41,7 +41,8 @@ def _doctor(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps(asdict(each)), flush=True)
             continue
-        print(f"{'yes' if each.good else 'no ':4} {each.what:{_WIDTH}} {each.found}", flush=True)
-        if not each.good and each.remedy:
-            print(f"{'':4} {'':{_WIDTH}} -> {each.remedy}", flush=True)
+        lines = [*each.found.splitlines(), *([f"-> {each.remedy}"] if each.remedy else [])]
+        for number, line in enumerate(lines):
+            good = "" if number else "yes" if each.good else "no"
+            print(f"{good:4} {'' if number else each.what:{_WIDTH}} {line}", flush=True)
     return EXIT_VALID

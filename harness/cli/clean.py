@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from harness.errors import EXIT_VALID
+from harness.errors import EXIT_FAILED, EXIT_VALID
 
 if TYPE_CHECKING:
     from harness.cli.arguments import Commands
@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
             "that could not be, or for somebody else's machine. What carries no run id of ours\n"
             "is never touched; run directories stay."
         ),
-        epilog="exit codes: 0 done, 3 it could not be done",
+        epilog="exit codes: 0 done, 3 something could not be removed",
     )
     clean.add_argument(
         "--all",
@@ -37,17 +37,24 @@ def add(commands: Commands) -> None:
 
 
 def _clean(args: argparse.Namespace) -> int:
-    from harness.environment.remains import sweep
+    from harness.environment.remains import spared, sweeping
 
     engine, why = _engine()
-    found = sweep(engine, all_runs=args.all, remove=not args.dry_run)
-    for line in found:
-        print(f"{'would remove' if args.dry_run else 'removed'}  {line}")
+    found, resists = False, False
+    for each in sweeping(engine, all_runs=args.all, remove=not args.dry_run):
+        found, resists = True, resists or bool(each.stays)
+        if each.stays:
+            print(f"could not remove  {each.name}: {each.stays}", flush=True)
+        else:
+            print(f"{'would remove' if args.dry_run else 'removed'}  {each.name}", flush=True)
     if why:
         print(f"not looked at  containers: {why}")
     if not found:
         print("nothing of ours was left")
-    return EXIT_VALID
+    if not args.all and (others := len(spared(engine))):
+        runs = "1 run that lives" if others == 1 else f"{others} runs that live"
+        print(f"left alone  {runs}, or may: nobody can tell; --all removes what is there of it")
+    return EXIT_FAILED if resists else EXIT_VALID
 
 
 def _engine() -> tuple[Engine | None, str]:

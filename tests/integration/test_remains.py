@@ -21,6 +21,8 @@ from harness.environment.household import FOLDER, OWNER_FILE
 from harness.environment.owner import own_name
 from harness.environment.reaper import OWNER as OWNER_VARIABLE
 from harness.environment.reaper import RUN_ID
+from harness.environment.remains import Swept, sweep, sweeping
+from harness.errors import EnvironmentFailed
 from tests.backends import in_containers
 from tests.integration import inner
 
@@ -77,15 +79,16 @@ def plant(temporary: Path) -> Iterator:
         each.process.wait()
 
 
-def clean(*words: str) -> list[str]:
-    """The lines of `harness clean`."""
+def clean(*words: str, code: int = 0) -> list[str]:
+    """The lines of `harness clean`, which ends with that code."""
     done = subprocess.run(
         [sys.executable, "-m", "harness", "clean", *words],
         capture_output=True,
         text=True,
         timeout=BOUND_S,
-        check=True,
+        check=False,
     )
+    assert done.returncode == code, done.stdout + done.stderr
     return done.stdout.splitlines()
 
 
@@ -115,6 +118,89 @@ def test_what_lives_or_is_nobodys_stays(plant):
     assert {f"would remove  {name}" for name in ours.names} <= set(told)
     assert not [line for line in told if str(nobodys.folder) in line]
     assert f"would remove  process {nobodys.process.pid}" not in told
+
+
+def test_what_resists_is_told_with_why(plant, tmp_path: Path):
+    """It was not removed, and nobody says so; the rest is."""
+    left, resists = plant(DEAD), plant(DEAD)
+    # What somebody else put there is not followed.
+    elsewhere = resists.folder.rename(tmp_path / "elsewhere")
+    resists.folder.symlink_to(elsewhere)
+
+    told = clean(code=3)
+
+    assert {f"removed  {name}" for name in left.names} <= set(told)
+    [line] = [line for line in told if str(resists.folder) in line]
+    assert line.startswith(f"could not remove  folder {resists.folder}: ")
+    assert "symbolic link" in line
+    assert (elsewhere / OWNER_FILE).exists()
+
+
+def test_a_process_of_somebody_else_is_told(plant, monkeypatch: pytest.MonkeyPatch):
+    """One that was not killed is not said to be."""
+    left = plant(DEAD)
+
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "kill", refuse)
+        told = {each.name: each.stays for each in sweep(None)}
+
+    assert told[f"process {left.process.pid}"] == "it is somebody else's"
+    assert told[f"folder {left.folder}"] == ""
+
+
+def test_of_what_is_spared_the_number_of_runs_is_told(plant):
+    """Of another boot: it may be another machine's and live; folders and engines are shared."""
+    _, _, rest = own_name().partition("_")
+    left = plant(f"00000000-0000-0000-0000-000000000000_{rest}")
+
+    told = clean()
+
+    assert left.process.poll() is None
+    assert left.folder.exists()
+    assert [line for line in told if line.startswith("left alone  ") and "--all" in line]
+
+
+class Stubborn:
+    """An engine that removes a part, then fails; or fails at once."""
+
+    def __init__(self, *, answers: bool = True) -> None:
+        self.left = self
+        self.answers = answers
+        self.there = ["container one", "network one"]
+
+    def runs(self, *, dead: bool) -> list[str]:
+        if not self.answers:
+            raise EnvironmentFailed("the runs of this engine cannot be listed: it is gone")
+        return ["one"]
+
+    def remains(self, *run_ids: str) -> list[str]:
+        return list(self.there)
+
+    def sweep(self, *run_ids: str) -> list[str]:
+        self.there.remove("container one")
+        raise EnvironmentFailed("what is left of run one cannot be removed: no room")
+
+
+def test_what_an_engine_could_not_remove_is_told_apart():
+    """A part of it went."""
+    engine = Stubborn()
+
+    told = [each for each in sweeping(engine) if each.name.endswith(" one")]
+
+    assert told == [Swept("container one"), Swept("network one", "no room")]
+
+
+def test_what_was_done_is_told_before_an_engine_fails(plant):
+    """Whatever it fails at."""
+    left, told = plant(DEAD), []
+
+    with pytest.raises(EnvironmentFailed, match="it is gone"):
+        told.extend(each.name for each in sweeping(Stubborn(answers=False)))
+
+    assert set(left.names) <= set(told)
 
 
 def test_a_session_begins_with_it(plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

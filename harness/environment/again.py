@@ -33,7 +33,7 @@ class Again:
 
     Args:
         tell: Takes a line for a person, where one is there.
-        first_wait_s: About how long the first pause is, in seconds.
+        first_wait_s: About how long the first pause is, in seconds (default: 1).
         within_s: No attempt begins later than so many seconds after the first.
 
     Attributes:
@@ -44,12 +44,12 @@ class Again:
         self,
         *,
         tell: Callable[[str], None] | None = None,
-        first_wait_s: float = _FIRST_WAIT_S,
+        first_wait_s: float | None = None,
         within_s: float = float("inf"),
     ) -> None:
         self.told: list[str] = []
         self._tell = tell
-        self._first_wait_s = first_wait_s
+        self._first_wait_s = _FIRST_WAIT_S if first_wait_s is None else first_wait_s
         self._within_s = within_s
         self._draws = Draws(fresh_seed(), "again")
 

@@ -172,6 +172,8 @@ class Boxed:
             hang_up()
 
     def _write_down(self, stream: Iterator[Said]) -> None:
+        # There also where nothing is written: errors point at it.
+        self._log.append(b"")
         # A stream that breaks off has ended, too: what became of it is asked afterwards.
         with suppress(Exception):
             since_ns = now_ns()

@@ -65,9 +65,9 @@ def output(workbench: Bench, image: images.Image, *command: str) -> str:
     box = workbench.engine.run(order)
     try:
         stream, hang_up = box.read()
-        said = b"".join(stream).decode()
+        text = b"".join(said.text for said in stream).decode()
         hang_up()
-        return said
+        return text
     finally:
         box.remove()
 
@@ -183,7 +183,7 @@ def test_a_registry_that_is_busy_is_asked_again(
     workbench: Bench, served: Registry, pulled: images.Image, monkeypatch: pytest.MonkeyPatch
 ):
     """Each attempt is told, and counted in the total."""
-    monkeypatch.setattr("harness.environment.images.workshop._FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("harness.environment.again._FIRST_WAIT_S", 0.01)
     # By a first attempt it is asked with TLS, which it has not, and without.
     served.refusals = 2
 

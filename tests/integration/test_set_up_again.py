@@ -10,8 +10,8 @@ from typing import Any
 import docker.errors
 import pytest
 import requests.exceptions
+from docker.models.containers import Container as Wrapped
 from docker.models.networks import NetworkCollection
-from testcontainers.core.container import DockerContainer
 
 from harness.daemons.base import Container
 from harness.daemons.container import Containerized
@@ -162,7 +162,7 @@ async def test_a_container_for_which_the_engine_was_busy_is_made_again(
 ) -> None:
     """In the engine's words for it."""
     error = busy("iptables: Resource temporarily unavailable")
-    monkeypatch.setattr(DockerContainer, "start", Fails(DockerContainer.start, error, times=1))
+    monkeypatch.setattr(Wrapped, "start", Fails(Wrapped.start, error, times=1))
     stack = stack_of(Reference(), choice=CHOICE)
     async with stack:
         pass
@@ -175,8 +175,8 @@ async def test_what_the_engine_refuses_for_good_is_told_at_once(
     monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
     """No second attempt mends it."""
-    fails = Fails(DockerContainer.start, busy("no space left on device"), times=9)
-    monkeypatch.setattr(DockerContainer, "start", fails)
+    fails = Fails(Wrapped.start, busy("no space left on device"), times=9)
+    monkeypatch.setattr(Wrapped, "start", fails)
     with pytest.raises(EnvironmentFailed, match="no space left") as caught:
         async with stack_of(Reference(), choice=CHOICE):
             pass

@@ -77,7 +77,6 @@ class ContainerDaemon:
         self._events: EngineEvents | None = None
         self._own_address = ""
         self._own_network = network.name
-        self._image_id: str | None = None
         self._reservation: Reservation | None = None
         self._harmed: set[str] = set()
         # What its descriptors are tightened to; None: they are not.
@@ -166,7 +165,6 @@ class ContainerDaemon:
         self._follow_events()
         secrets = () if daemon.token is None else (daemon.token,)
         log = Log(household.directory / "daemon.log", kept=household.kept, secrets=secrets)
-        self._image_id = network.engine.images.id(image)
         self._box = Boxed("daemon", network.engine, order, log=log, heard=self._sayings())
         self._box.start()
 
@@ -341,7 +339,7 @@ class ContainerDaemon:
             "dialect": self.daemon.dialect.name,
             "container": order.name,
             "image": order.image,
-            "image_id": self._image_id,
+            "image_id": self.program.box.image_id,
             "command": list(order.command or ()),
             "address": str(self.address),
             "network": {"name": self.network.name, "subnet": self.network.subnet},

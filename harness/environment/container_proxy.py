@@ -78,7 +78,6 @@ class ContainerProxy:
         recorder: Recorder | None = None,
     ) -> None:
         self._connect = connect
-        self._image_id: str | None = None
         self._port = port
         self._network = network
         self._household = household
@@ -175,7 +174,6 @@ class ContainerProxy:
         household.reaper.contain(household.run_id)
         log = Log(household.directory / "proxy.log", kept=household.kept)
         engine = self._connect()
-        self._image_id = engine.images.id(IMAGE)
         silent = isinstance(self._recorder, Silent)
         heard = None if silent else Sayings("proxy", self._recorder)
         self._box = Boxed("proxy", engine, order, log=log, heard=heard)
@@ -288,7 +286,7 @@ class ContainerProxy:
         return {
             "container": self.program.order.name,
             "image": IMAGE,
-            "image_id": self._image_id,
+            "image_id": self.program.box.image_id,
             "version": self._version,
             "api": self.control.url,
             "limits": asdict(_LIMITS),

@@ -37,6 +37,11 @@ class Box:
         """The engine's id of it."""
         return str(self._wrapped.id)
 
+    @property
+    def image_id(self) -> str:
+        """The id of the image that it was made from."""
+        return str(self._wrapped.attrs["Image"])
+
     def state(self) -> BoxState:
         """How it is now."""
         with told(f"container {self.name} cannot be looked at"):

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Coroutine
 from typing import Any
 
-__all__ = ["notes_of", "put_away", "side_by_side"]
+__all__ = ["begin", "notes_of", "put_away", "side_by_side"]
 
 
 def notes_of(error: BaseException) -> list[str]:
@@ -51,3 +51,30 @@ async def put_away(first: BaseException | None, *steps: Awaitable[object]) -> No
 def side_by_side(*steps: Coroutine[Any, Any, object]) -> list[asyncio.Task[object]]:
     """Steps begun at once, for `put_away`: each goes on to its end, whatever the others do."""
     return [asyncio.ensure_future(step) for step in steps]
+
+
+async def begin(*steps: Coroutine[Any, Any, object]) -> None:
+    """
+    Carry out steps side by side, each to its end, whatever the others do. Whoever is cancelled
+    meanwhile has them cancelled, too, and waits for their ends.
+
+    Raises:
+        BaseException: The error of the first of them that failed.
+    """
+    tasks = side_by_side(*steps)
+    try:
+        await asyncio.wait(tasks)
+    except asyncio.CancelledError:
+        for task in tasks:
+            task.cancel()
+        await put_away(None, _ends_of(tasks))
+        raise
+    await put_away(None, *tasks)
+
+
+async def _ends_of(tasks: list[asyncio.Task[object]]) -> None:
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            # Of no interest any more; it must be fetched, though.
+            task.exception()

@@ -1,114 +1,171 @@
 """
 A daemon that is a service of the user's own Compose project, brought up beside what it needs.
 
-The project gets a name of its own for each environment, and an override that takes away the
-ports it would publish: two of them never meet, and nothing is bound on all addresses.
+The project gets a name of its own for each environment, and an override: see
+`compose_override`. The daemon stands on two networks: the project's, where its siblings are,
+and ours, where its clients are and its address is fixed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-import os
-import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from harness.daemons.base import Limits
+from harness.daemons.base import Daemon
 from harness.environment.abilities import OF_THE_DAEMON
 from harness.environment.boxed import Boxed
+from harness.environment.clean_up import put_away
+from harness.environment.compose import Compose
+from harness.environment.compose_override import Plan, as_yaml, override, undetermined
 from harness.environment.container_daemon import STOP_S, ContainerDaemon
-from harness.environment.containers import CPU_PERIOD_US, OWNER, RUN, Order
+from harness.environment.containers import OWNER, RUN, Box, Order
+from harness.environment.household import Household
 from harness.environment.logs import Log
+from harness.environment.networks import Network, subnets
 from harness.environment.owner import own_name
 from harness.environment.processes import reserve_port
 from harness.environment.threads import in_thread
 from harness.errors import EnvironmentFailed
+from harness.history import Recorder
 
 __all__ = ["ComposeDaemon"]
 
 _UP_S: Final = 600
 _DOWN_S: Final = 60
-_TAIL_LINES: Final = 15
-
-
-def _limits(told: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
-    """Our limits on a service, in Compose's words, where the project has none of its own."""
-    own = {**told.get("deploy", {}).get("resources", {}).get("limits", {}), **told}
-    found: dict[str, Any] = {}
-    if limits.memory_bytes is not None and not own.keys() & {"memory", "mem_limit"}:
-        found |= {"mem_limit": limits.memory_bytes, "memswap_limit": limits.memory_bytes}
-    if limits.cpus is not None and not own.keys() & {"cpus", "cpu_quota"}:
-        # Not `cpus`: an engine refuses to change those of a container that runs.
-        quota = int(limits.cpus * CPU_PERIOD_US)
-        found |= {"cpu_period": CPU_PERIOD_US, "cpu_quota": quota}
-    if limits.processes is not None and not own.keys() & {"pids", "pids_limit"}:
-        found["pids_limit"] = limits.processes
-    if limits.descriptors is not None and "nofile" not in (told.get("ulimits") or {}):
-        found["ulimits"] = {"nofile": limits.descriptors}
-    return found
+# Of a thousand subnets few are in use.
+_ATTEMPTS: Final = 5
+_OVERLAP: Final = "overlap"
+# Not the environment's: an image has its project's name in it, and would be another each time.
+_BUILDER: Final = "ws-harness-built"
 
 
 class ComposeDaemon(ContainerDaemon):
     """A daemon, a service of a Compose project; all of the project is the environment's own."""
 
-    def _start(self) -> None:
-        container, household = self.daemon.container, self._household
+    def __init__(
+        self,
+        daemon: Daemon,
+        household: Household,
+        network: Network,
+        *,
+        recorder: Recorder | None = None,
+    ) -> None:
+        super().__init__(daemon, household, network, recorder=recorder)
+        container = daemon.container
         assert container is not None and container.compose is not None
         assert container.service is not None
+        self._file: Path = container.compose
+        self._service: str = container.service
+        secret = {} if daemon.token_variable is None else {daemon.token_variable: daemon.token}
+        self._compose = Compose(
+            container.compose,
+            run_id=household.run_id,
+            variables={name: value or "" for name, value in secret.items()},
+        )
+        # Its networks when all is well, and of those it is cut off its address and its names.
+        self._networks: dict[str, str] = {}
+        self._cut: dict[str, tuple[str, list[str]]] = {}
+
+    async def start(self) -> None:
+        """Bring its project up. Whoever is cancelled meanwhile breaks that off."""
+        task = asyncio.ensure_future(in_thread(self._start))
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            # Else the building of an image would be waited for.
+            self._compose.break_off()
+            await put_away(error, task)
+            raise
+
+    def _start(self) -> None:
+        household = self._household
         household.reaper.contain(household.run_id)
         self._follow_events()
-        text = self._compose("config", "--format", "json", overridden=False)
-        services: dict[str, dict[str, Any]] = json.loads(text)["services"]
-        if container.service not in services:
-            raise EnvironmentFailed(
-                f'{container.compose} has no service "{container.service}"',
-                [("services", ", ".join(services)), ("next", "see daemon.container.service")],
-            )
-        self._write_override(services)
-        self._compose("up", "--detach", "--no-color", "--quiet-pull", within_s=_UP_S)
-        engine = self.network.engine
-        names = engine.of_project(self._project, container.service)
-        box = engine.named(names[0]) if names else None
-        if box is None:
-            raise EnvironmentFailed(f"{self._project} has no container of {container.service}")
-        self._own_network, self._own_address = next(iter(box.networks().items()))
+        told = json.loads(self._run("config", "--format", "json"))
+        self._look_at(told)
+        self._own_address = self.network.take()
+        if self.network.path != "bridge":
+            self._reservation = reserve_port()
+        self._up(told)
+        box = self._find()
+        self._networks = box.networks()
         # The project may have some of its own.
         self.daemon = replace(self.daemon, limits=box.limits())
         image = str(box.order.image)
-        self._image_id = image
         order = Order(name=box.name, image=image, run_id=household.run_id, network="")
         secrets = () if self.daemon.token is None else (self.daemon.token,)
         log = Log(household.directory / "daemon.log", kept=household.kept, secrets=secrets)
-        self._box = Boxed("daemon", engine, order, log=log, heard=self._sayings())
+        self._box = Boxed("daemon", self.network.engine, order, log=log, heard=self._sayings())
         self._box.adopt(box)
 
-    def _write_override(self, services: Mapping[str, Mapping[str, Any]]) -> None:
-        container = self.daemon.container
-        assert container is not None and container.compose is not None
-        labels = {RUN: self._household.run_id, OWNER: own_name()}
-        lines = ["services:"]
-        for service, told in services.items():
-            ports = "!reset []"
-            if service == container.service and self.network.path != "bridge":
-                self._reservation = reserve_port()
-                where = self._reservation.address
-                ports = f"!override {json.dumps([f'{where}:{container.port}'])}"
-            lines += [f"  {json.dumps(service)}:", f"    labels: {json.dumps(labels)}"]
-            lines += [f"    ports: {ports}"]
-            limits = _limits(told, self.daemon.limits)
-            lines += [f"    {key}: {json.dumps(value)}" for key, value in limits.items()]
-            if "build" in told and "image" not in told:
-                # Else each environment would leave an image of its own.
-                place = hashlib.sha256(str(container.compose.resolve()).encode()).hexdigest()[:12]
-                lines += [f"    image: ws-harness-built:{place}-{service}"]
-            if service == container.service and self.daemon.token_variable is not None:
-                # By its name alone: Compose takes the value from its own environment.
-                lines += [f"    environment: {json.dumps([self.daemon.token_variable])}"]
-        lines += ["networks:", f"  default: {{labels: {json.dumps(labels)}}}"]
-        self._override.write_text("\n".join(lines) + "\n", "utf-8")
+    def _look_at(self, told: Mapping[str, Any]) -> None:
+        """Refuse what cannot be a daemon."""
+        services = told["services"]
+        if self._service not in services:
+            raise EnvironmentFailed(
+                f'{self._file} has no service "{self._service}"',
+                [("services", ", ".join(services)), ("next", "see daemon.container.service")],
+            )
+        if mode := services[self._service].get("network_mode"):
+            raise EnvironmentFailed(
+                f'the service "{self._service}" has no network of its own: network_mode is {mode}',
+                [
+                    ("file", str(self._file)),
+                    ("reason", "two environments would meet, or nobody would reach it"),
+                    ("next", "leave network_mode out: it is then on the project's own network"),
+                ],
+            )
+
+    def _up(self, told: Mapping[str, Any]) -> None:
+        """Build what is to be built, and start all, in subnets that nobody has."""
+        drawn = subnets(self._project)
+        many = len(undetermined(told, self._service))
+        for attempt in range(1, _ATTEMPTS + 1):
+            said = override(told, self._plan(), islice(drawn, many))
+            self._override.write_text(as_yaml(said) + "\n", "utf-8")
+            if attempt == 1 and any("build" in its for its in told["services"].values()):
+                self._run("build", "--quiet", project=_BUILDER, within_s=_UP_S)
+            try:
+                one = f"{self._service}=1"
+                words = ["up", "--detach", "--no-color", "--quiet-pull", "--scale", one]
+                self._run(*words, within_s=_UP_S)
+                return
+            except EnvironmentFailed as error:
+                if not many or _OVERLAP not in str(error) or attempt == _ATTEMPTS:
+                    raise
+                self._down()
+
+    def _plan(self) -> Plan:
+        container, published = self.daemon.container, None
+        assert container is not None
+        if self._reservation is not None:
+            published = f"{self._reservation.address}:{container.port}"
+        place = hashlib.sha256(str(self._file.resolve()).encode()).hexdigest()[:12]
+        return Plan(
+            project=self._project,
+            service=self._service,
+            labels={RUN: self._household.run_id, OWNER: own_name()},
+            network=self.network.name,
+            address=self._own_address,
+            published=published,
+            limits=self.daemon.limits,
+            variable=self.daemon.token_variable,
+            built=f"ws-harness-built:{place}",
+        )
+
+    def _find(self) -> Box:
+        engine = self.network.engine
+        names = engine.of_project(self._project, self._service)
+        box = engine.named(names[0]) if names else None
+        if box is None:
+            raise EnvironmentFailed(f"{self._project} has no container of {self._service}")
+        return box
 
     @property
     def _override(self) -> Path:
@@ -118,44 +175,26 @@ class ComposeDaemon(ContainerDaemon):
     def _project(self) -> str:
         return f"harness-{self._household.run_id}"
 
-    def _compose(self, *words: str, within_s: float = _DOWN_S, overridden: bool = True) -> str:
-        container = self.daemon.container
-        assert container is not None and container.compose is not None
-        files = [str(container.compose), *([str(self._override)] if overridden else [])]
-        command = ["docker", "compose", "-p", self._project]
-        command += [word for file in files for word in ("-f", file)]
-        try:
-            done = subprocess.run(
-                [*command, *words],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=within_s,
-                check=False,
-                env=self._variables(),
-            )
-        except FileNotFoundError:
-            raise EnvironmentFailed(
-                "a Compose project needs the program docker with its plugin compose",
-                [("next", "install Docker Compose v2; `docker compose version` tells")],
-            ) from None
-        except subprocess.TimeoutExpired:
-            raise EnvironmentFailed(
-                f"docker compose {words[0]} did not end within {within_s:g} s",
-                [("file", str(container.compose))],
-            ) from None
-        if done.returncode:
-            tail = "\n".join(done.stderr.splitlines()[-_TAIL_LINES:])
-            raise EnvironmentFailed(
-                f"docker compose {words[0]} ended with {done.returncode}",
-                [("file", str(container.compose)), ("it said", tail), ("next", " ".join(command))],
-            )
-        return done.stdout
+    def _run(
+        self,
+        *words: str,
+        project: str | None = None,
+        within_s: float = _DOWN_S,
+        anyway: bool = False,
+    ) -> str:
+        return self._compose.run(
+            *words,
+            project=project or self._project,
+            overrides=[self._override] if self._override.exists() else [],
+            within_s=within_s,
+            anyway=anyway,
+        )
 
-    def _variables(self) -> dict[str, str]:
-        daemon = self.daemon
-        token = {} if daemon.token_variable is None else {daemon.token_variable: daemon.token or ""}
-        return {**os.environ, **token}
+    def _down(self) -> None:
+        words = ["down", "--volumes", "--timeout", "2", "--remove-orphans"]
+        # What was asked for before it was broken off may come late.
+        for _ in range(2 if self._compose.broken_off else 1):
+            self._run(*words, anyway=True)
 
     @property
     def abilities(self) -> Mapping[str, str | None]:
@@ -163,19 +202,49 @@ class ComposeDaemon(ContainerDaemon):
         effects = "a Compose project is not told {effects}"
         return {**dict.fromkeys(OF_THE_DAEMON), "effects": effects}
 
+    def _leave(self) -> None:
+        """All of them: a port that is published moves to whichever is left."""
+        box = self.program.box
+        for name, address in box.networks().items():
+            ours = name == self.network.name
+            # One that does not run has none on the others now.
+            self._cut[name] = self._own_address if ours else address, box.aliases(name)
+        # Its clients' first, and last when it comes back: nobody meets half of it.
+        for name in sorted(self._cut, key=lambda name: name != self.network.name):
+            box.leave(name)
+
+    def _join(self) -> None:
+        box = self.program.box
+        for name in sorted(self._cut, key=lambda name: name == self.network.name):
+            address, aliases = self._cut[name]
+            try:
+                box.join(name, address=address or None, aliases=aliases)
+            except EnvironmentFailed:
+                if name == self.network.name:
+                    raise
+                # One of somebody else's may let nobody choose.
+                box.join(name, address=None, aliases=aliases)
+        self._cut = {}
+
     async def end(self) -> None:
         """Take the whole project down, with its networks and volumes."""
-        self._wanted = False
-        try:
-            if self._box is not None and self._box.started:
-                # First: Compose removes it, and of what is gone nobody tells how it ended.
-                await in_thread(self._box.end, within_s=STOP_S)
-            if self._override.exists():
-                await in_thread(
-                    self._compose, "down", "--volumes", "--timeout", "2", "--remove-orphans"
-                )
-        finally:
-            if self._box is not None:
-                await in_thread(self._box.remove)
-            self._own_address = ""
-            await super().end()
+        # What ended before it was asked to is told below.
+        self._wanted = self._wanted and not self.program.alive
+        box = self._box
+        steps = []
+        if box is not None and box.started:
+            # First: Compose removes it, and of what is gone nobody tells how it ended.
+            steps.append(in_thread(box.end, within_s=STOP_S))
+        if self._override.exists():
+            steps.append(in_thread(self._down))
+        await put_away(None, *steps, super().end())
+
+    def describe(self) -> Mapping[str, Any]:
+        """As of any container; and its project."""
+        project = {
+            "name": self._project,
+            "file": str(self._file),
+            "service": self._service,
+            "networks": self._networks,
+        }
+        return {**super().describe(), "project": project}

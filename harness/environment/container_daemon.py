@@ -76,7 +76,6 @@ class ContainerDaemon:
         self._box: Boxed | None = None
         self._events: EngineEvents | None = None
         self._own_address = ""
-        self._own_network = network.name
         self._reservation: Reservation | None = None
         self._harmed: set[str] = set()
         # What its descriptors are tightened to; None: they are not.
@@ -230,16 +229,21 @@ class ContainerDaemon:
     async def disconnect(self) -> None:
         """Cut it off its network."""
         self._harmed.add("disconnected")
-        await in_thread(self.program.box.leave, self._own_network)
+        await in_thread(self._leave)
         note_program(self._recorder, self.program, "disconnected")
 
     async def connect(self) -> None:
         """Put it back, with its old address, where it was cut off."""
         if "disconnected" in self._harmed:
-            box, address = self.program.box, self._own_address
-            await in_thread(box.join, self._own_network, address=address)
+            await in_thread(self._join)
             note_program(self._recorder, self.program, "connected")
         self._harmed.discard("disconnected")
+
+    def _leave(self) -> None:
+        self.program.box.leave(self.network.name)
+
+    def _join(self) -> None:
+        self.program.box.join(self.network.name, address=self._own_address)
 
     async def limit(
         self,

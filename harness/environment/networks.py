@@ -11,7 +11,7 @@ import ipaddress
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from harness.clock import Draws, fresh_seed
@@ -20,7 +20,7 @@ from harness.environment.household import Household
 from harness.environment.paths import NetworkPath
 from harness.errors import EnvironmentFailed, InvalidValue
 
-__all__ = ["Network"]
+__all__ = ["Network", "subnets"]
 
 _SUBNETS: Final = "HARNESS_DOCKER_SUBNETS"
 _DEFAULT_SUBNETS: Final = "10.231.0.0/16"
@@ -88,14 +88,7 @@ class Network:
         """
         self._engine = self._connect()
         self._household.reaper.contain(self._household.run_id)
-        pool = _pool()
-        # Not the first that is free: two that begin at the same time would race for it.
-        draws = Draws(fresh_seed(), self.name)
-        for attempt in range(_ATTEMPTS):
-            count = 1 << (_PREFIX - pool.prefixlen)
-            number = int(draws.at(attempt) * count)
-            first = int(pool.network_address) + (number << (32 - _PREFIX))
-            subnet = ipaddress.IPv4Network((first, _PREFIX))
+        for subnet in subnets(self.name):
             made = self.engine.make_network(
                 self.name,
                 run_id=self._household.run_id,
@@ -110,7 +103,7 @@ class Network:
                     self.path = "bridge" if self.is_here else "published"
                 return
         raise EnvironmentFailed(
-            f"no subnet of {pool} is free: {_ATTEMPTS} were tried",
+            f"no subnet of {_pool()} is free: {_ATTEMPTS} were tried",
             [
                 ("next", "`harness clean` removes what dead runs left; see `docker network ls`"),
                 ("or", f"name other addresses: {_SUBNETS}=10.99.0.0/16"),
@@ -142,6 +135,26 @@ class Network:
         """The container with that address is gone."""
         with self._lock:
             self._taken.discard(ipaddress.IPv4Address(address))
+
+
+def subnets(name: str) -> Iterator[ipaddress.IPv4Network]:
+    """
+    Subnets of ours that may be free, some dozens. Only whoever makes a network knows.
+
+    Args:
+        name: For whom.
+
+    Raises:
+        InvalidValue: If HARNESS_DOCKER_SUBNETS holds no such network.
+    """
+    pool = _pool()
+    # Not the first that is free: two that begin at the same time would race for it.
+    draws = Draws(fresh_seed(), name)
+    for attempt in range(_ATTEMPTS):
+        count = 1 << (_PREFIX - pool.prefixlen)
+        number = int(draws.at(attempt) * count)
+        first = int(pool.network_address) + (number << (32 - _PREFIX))
+        yield ipaddress.IPv4Network((first, _PREFIX))
 
 
 def _pool() -> ipaddress.IPv4Network:

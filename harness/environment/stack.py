@@ -18,7 +18,7 @@ from harness.address import Address
 from harness.clock import clock_id
 from harness.daemons.base import Daemon
 from harness.environment.abilities import abilities_of, reset_abilities
-from harness.environment.clean_up import put_away, side_by_side
+from harness.environment.clean_up import begin, put_away, side_by_side
 from harness.environment.household import Household
 from harness.environment.legs import Leg, StandIn, try_leg
 from harness.environment.limits import BEGINNING, Mark
@@ -317,7 +317,7 @@ class Stack:
             self.household.open()
             if self._network is not None:
                 await in_thread(self._network.open)
-            await put_away(None, *side_by_side(self.server.start(), self.site.start()))
+            await begin(self.server.start(), self.site.start())
             await self.server.ready()
             await self.site.ready()
         except BaseException as error:

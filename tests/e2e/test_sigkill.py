@@ -16,6 +16,7 @@ import pytest
 from harness.clock import now
 from harness.environment.backends import DOCKER, LOCAL, engine
 from harness.environment.reaper import carriers
+from tests.backends import in_containers
 from tests.integration.foreign import KINDS, Foreign, foreign_server
 from tests.integration.refdaemon_process import started
 
@@ -27,12 +28,29 @@ WITHIN_S = 1.0
 BACKENDS_WITHIN_S = {LOCAL: 1.0, DOCKER: 2.0}
 # Between its first line and steady traffic.
 LONGEST_S = {LOCAL: 0.8, DOCKER: 1.4}
+COMPOSE_MOMENTS = max(4, MOMENTS // 2)
+# It starts another container, and stands on another network; what it asked for comes late.
+COMPOSE_WITHIN_S = 6.0
+COMPOSE_LONGEST_S = 4.0
+# An image that takes a minute is being built by then, and still is.
+BUILDING_S = 4.0
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def spoken_of(run_id: str) -> list[int]:
+    """Processes with that id in their arguments, whatever they carry."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        # One that ends while it is looked at.
+        with suppress(OSError):
+            if run_id.encode() in file.read_bytes():
+                found.append(int(file.parent.name))
+    return found
 
 
 def remains(backend: str, run_id: str, ports: list[int], temporary: Path) -> list[str]:
     """What is left of a run, by name."""
-    left = [f"process {pid}" for pid in carriers(run_id)]
+    left = [f"process {pid}" for pid in {*carriers(run_id), *spoken_of(run_id)}]
     if backend == DOCKER:
         left += engine().left.remains(run_id)
     for port in ports:
@@ -42,7 +60,13 @@ def remains(backend: str, run_id: str, ports: list[int], temporary: Path) -> lis
     return left + [f"file {path}" for path in temporary.iterdir()]
 
 
-def kill_one(backend: str, after_s: float | None, directory: Path) -> tuple[list[str], int]:
+def kill_one(
+    backend: str,
+    after_s: float | None,
+    directory: Path,
+    *projects: Path,
+    within_s: float | None = None,
+) -> tuple[list[str], int]:
     """
     Start a harness, kill it so long after it began, or once it is at work: what is left, and
     how many ports it had.
@@ -51,7 +75,7 @@ def kill_one(backend: str, after_s: float | None, directory: Path) -> tuple[list
     temporary, ids = directory / "tmp", directory / "ids"
     temporary.mkdir()
     victim = subprocess.Popen(
-        [sys.executable, "-m", "tests.e2e.victim", str(ids), backend],
+        [sys.executable, "-m", "tests.e2e.victim", str(ids), backend, *map(str, projects)],
         cwd=ROOT,
         env={**os.environ, "TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
@@ -68,7 +92,7 @@ def kill_one(backend: str, after_s: float | None, directory: Path) -> tuple[list
                 victim.wait(after_s)
         victim.send_signal(signal.SIGKILL)
     run_id, *ports = ids.read_text().split("\n")
-    deadline = now() + BACKENDS_WITHIN_S[backend]
+    deadline = now() + (within_s or BACKENDS_WITHIN_S[backend])
     numbers = [int(port) for port in ports]
     while (left := remains(backend, run_id, numbers, temporary)) and now() < deadline:
         os.sched_yield()
@@ -93,6 +117,31 @@ def test_nothing_survives_sigkill(backend: str, tmp_path: Path) -> None:
     assert left == {}, f"seed {seed}"
     # Some of the moments met it starting up, some at work; else the test tests little.
     assert 0 < ready < MOMENTS
+
+
+@in_containers
+@pytest.mark.usefixtures("compose")
+@pytest.mark.timeout(60 + 20 * COMPOSE_MOMENTS)
+def test_nothing_survives_of_a_compose_project(project: Path, tmp_path: Path) -> None:
+    """While an image is built, while Compose is at work, and later; some seconds after that."""
+    chance = random.Random()
+    seed = chance.randrange(1_000_000)
+    chance.seed(seed)
+    left, ready = {}, 0
+    dockerfile = project / "Dockerfile"
+    usual = dockerfile.read_text()
+    dockerfile.write_text(f"{usual}\nRUN sleep 60 && echo {seed}\n")
+    moments = [*(chance.uniform(0.5, COMPOSE_LONGEST_S) for _ in range(COMPOSE_MOMENTS - 2)), None]
+    for n, moment in enumerate([BUILDING_S, *moments]):
+        place = tmp_path / f"run-{n}"
+        remaining, ports = kill_one(DOCKER, moment, place, project, within_s=COMPOSE_WITHIN_S)
+        dockerfile.write_text(usual)
+        ready += ports == 2
+        if remaining:
+            left["at work" if moment is None else f"{moment:.3f} s"] = remaining
+
+    assert left == {}, f"seed {seed}"
+    assert 0 < ready < COMPOSE_MOMENTS
 
 
 def end_attached(

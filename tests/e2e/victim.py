@@ -13,11 +13,14 @@ from harness.environment.base import Environment
 from harness.faults.latency import Latency
 from tests.backends import CHOICES
 from tests.integration.stacks import FORKING, Scripted
+from tests.projects import as_daemon
 
 
-async def main(ids: Path, backend: str) -> None:
+async def main(ids: Path, backend: str, *projects: str) -> None:
     # What forks in a container goes with it.
     daemon: Daemon = Scripted(script=FORKING) if backend == LOCAL else Reference()
+    for project in projects:
+        daemon = as_daemon(Path(project))
     stack = stack_of(daemon, choice=CHOICES[backend])
     environment = Environment(stack, owns=True)
     # Known before the first process starts, so that the test always knows whom to look for.
@@ -29,7 +32,7 @@ async def main(ids: Path, backend: str) -> None:
         async with environment.client() as client, environment.inject(Latency(latency_ms=1)):
             print("at work", flush=True)
             while True:
-                await client.call("echo", {"text": "alive"})
+                await client.call("echo", None if projects else {"text": "alive"})
 
 
-asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+asyncio.run(main(Path(sys.argv[1]), *sys.argv[2:]))

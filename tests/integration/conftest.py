@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -62,11 +61,3 @@ def servants(backend: str) -> Iterator[Servants | None]:
 def serve(tmp_path: Path, transport: str, servants: Servants | None) -> Serve:
     """Brings up the reference daemon, on each backend."""
     return Serve(tmp_path, transport, servants)
-
-
-@pytest.fixture
-def compose() -> None:
-    """Docker Compose, where it is."""
-    asked = ["docker", "compose", "version"]
-    if subprocess.run(asked, capture_output=True, check=False).returncode:
-        pytest.skip("no Compose: its plugin is not here")

@@ -43,28 +43,11 @@ from harness.faults.restart import Restart
 from harness.faults.stop import Stop
 from tests.backends import in_containers
 from tests.integration.stacks import Place, remains
+from tests.projects import ECHO
 
 pytestmark = in_containers
 
 BEHIND_TOXIPROXY = Choice(backend=DOCKER, proxy=TOXIPROXY)
-
-ECHO = """
-import asyncio
-import os
-from websockets.asyncio.server import serve
-
-async def echo(connection):
-    async for message in connection:
-        await connection.send(message)
-
-async def main():
-    async with serve(echo, "0.0.0.0", 9000):
-        print("echo is up", flush=True)
-        await asyncio.Future()
-
-asyncio.run(main())
-"""
-
 
 DIAL = """
 import socket, sys
@@ -433,32 +416,6 @@ async def test_each_way_to_a_daemon_leads_there(path: NetworkPath, proxy: str) -
     assert remains(here.stack) == []
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Path]:
-    """A stranger's image, to be built, and a Compose project of it."""
-    (tmp_path / "server.py").write_text(ECHO)
-    lines = [f"FROM {IMAGE}", "COPY server.py /server.py", 'CMD ["python3", "/server.py"]']
-    (tmp_path / "Dockerfile").write_text("\n".join(lines))
-    compose = {
-        "services": {
-            "echo": {"build": ".", "ports": ["9000:9000"]},
-            "beside": {
-                "image": IMAGE,
-                "command": ["sleep", "1000"],
-                "volumes": ["kept:/kept"],
-                "ports": ["9001:9001"],
-            },
-        },
-        "volumes": {"kept": {}},
-    }
-    (tmp_path / "compose.yaml").write_text(json.dumps(compose))
-    before = set(engine().images.tags("ws-harness-built:"))
-    yield tmp_path
-    # A user's are kept, for they are soon built again from there; these are nobody's.
-    for tag in set(engine().images.tags("ws-harness-built:")) - before:
-        engine().images.remove(tag)
-
-
 @pytest.mark.parametrize(
     ("handler", "ends"),
     [
@@ -504,28 +461,6 @@ async def test_a_dockerfile_is_built(project: Path, tmp_path: Path) -> None:
         assert (await client.call("hi")).text == "hi"
         assert "echo is up" in here.stack.site.written()
     assert remains(here.stack) == []
-
-
-async def test_a_compose_project_is_brought_up_and_down(compose: None, project: Path) -> None:
-    """Twice at once: what it would publish is not, and its volumes go with it."""
-    container = Container(compose=project / "compose.yaml", service="echo", port=9000)
-    daemon = Containerized(container=container, dialect=Plain())
-    async with (
-        OwnEnvironment(daemon, backend=DOCKER) as one,
-        OwnEnvironment(daemon, backend=DOCKER) as other,
-    ):
-        for here in (one, other):
-            async with here.client() as client:
-                assert (await client.call("hi")).text == "hi"
-        found = engine().left.remains(one.stack.run_id)
-        assert len([name for name in found if name.startswith("container")]) == 2
-        async with one.inject(Stop()):
-            pass
-        async with one.client() as client:
-            assert (await client.call("back")).text == "back"
-    assert remains(one.stack) + remains(other.stack) == []
-    # Not by somebody else.
-    assert other.stack.site.program.state == "killed by SIGKILL"
 
 
 async def test_two_environments_do_not_meet() -> None:

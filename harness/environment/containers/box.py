@@ -21,11 +21,19 @@ _SECOND_NS: Final = 1_000_000_000
 
 
 class Box:
-    """A container that was made."""
+    """
+    A container that was made.
 
-    def __init__(self, order: Order, wrapped: Wrapped) -> None:
+    Args:
+        order: What was wanted.
+        wrapped: The container.
+        lent: Whether the client that asks for it is somebody else's, too.
+    """
+
+    def __init__(self, order: Order, wrapped: Wrapped, *, lent: bool = False) -> None:
         self.order = order
         self._wrapped = wrapped
+        self._lent = lent
 
     @property
     def name(self) -> str:
@@ -63,6 +71,12 @@ class Box:
         self.state()
         found = self._wrapped.attrs["NetworkSettings"]["Networks"]
         return {str(name): str(there["IPAddress"]) for name, there in found.items()}
+
+    def aliases(self, network: str) -> list[str]:
+        """What it is called on a network, as far as it was told so."""
+        self.state()
+        there = self._wrapped.attrs["NetworkSettings"]["Networks"].get(network) or {}
+        return [str(name) for name in there.get("Aliases") or ()]
 
     def published(self, port: int) -> tuple[str, int] | None:
         """Where a port of it stands outside; None where it is not published."""
@@ -106,11 +120,13 @@ class Box:
             if network in self.networks():
                 self._network(network).disconnect(self._wrapped)
 
-    def join(self, network: str, *, address: str | None) -> None:
+    def join(self, network: str, *, address: str | None, aliases: Sequence[str] = ()) -> None:
         """Put it on a network; nothing, where it is on it."""
         with told(f"container {self.name} cannot be put on {network}"):
             if network not in self.networks():
-                self._network(network).connect(self._wrapped, ipv4_address=address)
+                self._network(network).connect(
+                    self._wrapped, ipv4_address=address, aliases=list(aliases) or None
+                )
 
     def _network(self, name: str) -> Any:
         return self._client.networks.get(name)
@@ -197,4 +213,5 @@ class Box:
         """Remove it, running or not, with its volumes; nothing, where it is gone already."""
         with told(f"container {self.name} cannot be removed"):
             remove(self._wrapped)
-            self._client.close()
+            if not self._lent:
+                self._client.close()

@@ -200,7 +200,8 @@ class Engine:
                 found = self._client.containers.get(name)
             except docker.errors.NotFound:
                 return None
-        return Box(Order(name=name, image=str(found.attrs["Image"]), run_id="", network=""), found)
+        order = Order(name=name, image=str(found.attrs["Image"]), run_id="", network="")
+        return Box(order, found, lent=True)
 
     def of_project(self, project: str, service: str) -> list[str]:
         """The names of the containers of a Compose project's service."""

@@ -30,6 +30,7 @@ __all__ = ["Program", "Reaper", "Started", "end_program", "ending", "note_progra
 
 _HOST: Final = "127.0.0.1"
 _POLL_S: Final = 0.005
+_ENDED_WITHIN_S: Final = 2.0
 _SWEPT_WITHIN_S: Final = 20.0
 
 
@@ -319,6 +320,8 @@ class Reaper:
 
     def __init__(self) -> None:
         self.run_ids: set[str] = set()
+        # Those that have containers and were not put away.
+        self._contained: set[str] = set()
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             # -P: what lies in the caller's folder must not stand in for our modules.
@@ -336,6 +339,7 @@ class Reaper:
 
     def contain(self, run_id: str) -> None:
         """See to it that no container, network or volume of this run outlives the harness."""
+        self._contained.add(run_id)
         self._tell(f"{run_id} contain")
 
     def remove(self, run_id: str, path: Path) -> None:
@@ -352,6 +356,7 @@ class Reaper:
 
     def settle(self, run_id: str) -> None:
         """Its processes and directories were put away."""
+        self._contained.discard(run_id)
         self._tell(f"{run_id} done")
 
     def dismiss(self) -> None:
@@ -360,8 +365,8 @@ class Reaper:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         try:
-            # It ends at once but where something could not be put away: then it tries again.
-            self._process.wait(_SWEPT_WITHIN_S)
+            # An engine that would not remove something may take its time the second time, too.
+            self._process.wait(_SWEPT_WITHIN_S if self._contained else _ENDED_WITHIN_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -15,7 +16,7 @@ from harness.daemons.container import Containerized
 from harness.daemons.reference import IMAGE
 from harness.dialects.plain import Plain
 from harness.environment.backends import DOCKER, TOXIPROXY, Choice
-from harness.environment.containers import Box, Said
+from harness.environment.containers import Box, Engine, Said
 from harness.faults.descriptor_limit import DescriptorLimit
 from harness.faults.disconnect import Disconnect
 from harness.faults.restart import Restart
@@ -114,8 +115,32 @@ async def test_a_cut_off_network_is_told_by_the_engine(here: Place) -> None:
     assert {op.value["network"] for op in of_networks()} == {here.stack.site.network.name}
 
 
-async def test_its_own_end_is_the_last_that_is_told(tmp_path: Path) -> None:
-    """Not that of a container that was there for a moment only."""
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that tells of a container's end late: whoever has hung up by then misses it."""
+    really = Engine.events
+
+    def events(engine: Engine) -> tuple[Iterator[dict[str, Any]], Callable[[], None]]:
+        stream, hang_up = really(engine)
+        hung_up = threading.Event()
+
+        def told() -> Iterator[dict[str, Any]]:
+            for event in stream:
+                if event["Action"] == "destroy" and hung_up.wait(0.3):
+                    return
+                yield event
+
+        def hang_up_too() -> None:
+            hung_up.set()
+            hang_up()
+
+        return told(), hang_up_too
+
+    monkeypatch.setattr(Engine, "events", events)
+
+
+async def test_its_own_end_is_the_last_that_is_told(late: None, tmp_path: Path) -> None:
+    """It is waited for; that of a container that was there for a moment only is another."""
     here = Place(tmp_path, choice=BEHIND_TOXIPROXY)
     async with here, here.inject(DescriptorLimit(descriptors=100)):
         daemon = here.stack.site.program.order.name

@@ -20,7 +20,8 @@ from harness.dialects.plain import Plain
 from harness.environment import again
 from harness.environment.backends import DOCKER, TOXIPROXY, Choice, engine, stack_of
 from harness.environment.container_proxy import ContainerProxy
-from harness.environment.containers import RUN, Engine, Order
+from harness.environment.containers import Engine, Order
+from harness.environment.containers.left import labels_of
 from harness.errors import EnvironmentFailed, ProgramExited, TransientFailure
 from tests.backends import in_containers
 from tests.integration.inner import carried_out
@@ -153,7 +154,7 @@ async def test_a_network_that_is_made_too_late_is_removed(monkeypatch: pytest.Mo
 def made_late(self: Engine, name: str, *, run_id: str, subnet: str, gateway: str) -> bool:
     """The engine makes it, and says so too late."""
     with suppress(docker.errors.APIError):  # The second time it is there already.
-        self._client.api.create_network(name, labels={RUN: run_id}, check_duplicate=True)
+        self._client.api.create_network(name, labels=labels_of(run_id), check_duplicate=True)
     raise TransientFailure("the engine did not answer")
 
 

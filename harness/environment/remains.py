@@ -133,17 +133,16 @@ def _remove(folder: Path) -> str:
 
 def _clear(engine: Engine, run_ids: Collection[str]) -> dict[str, str]:
     """Remove what runs have on the engine: what is there all the same, and why."""
-    why = ""
+    why, reasons = "", dict[str, str]()
     try:
         engine.left.sweep(*run_ids)
     except EnvironmentFailed as error:
-        # All runs are named before.
-        why = error.headline.partition(" cannot be removed: ")[2] or error.headline
+        why, reasons = error.headline, dict(error.details)
     deadline = now() + _ENDS_WITHIN_S
     # What somebody else is removing is still there for a moment.
     while (there := engine.left.remains(*run_ids)) and not why and now() < deadline:
         Event().wait(_PAUSE_S)
-    return dict.fromkeys(there, why or "it is there all the same")
+    return {name: reasons.get(name, why or "it is there all the same") for name in there}
 
 
 def _folders() -> Iterator[tuple[Path, str, str]]:

@@ -264,3 +264,21 @@ def test_containers_networks_and_volumes_too(client: docker.DockerClient):
         for thing in made:
             with suppress(docker.errors.NotFound):
                 thing.remove(**({"force": True} if hasattr(thing, "exec_run") else {}))
+
+
+@in_containers
+def test_a_network_that_somebody_holds_is_told_with_why(client: docker.DockerClient):
+    """The engine's own word for it."""
+    dead, theirs = f"test-dead-{fresh_id()}", f"test-theirs-{fresh_id()}"
+    network = client.networks.create(dead, internal=True, labels={RUN: dead, OWNER: DEAD})
+    holder = client.containers.run(IMAGE, ["sleep", "600"], name=theirs, network=dead, detach=True)
+    try:
+        told = clean(code=3)
+    finally:
+        holder.remove(force=True)
+        with suppress(docker.errors.NotFound):
+            network.remove()
+
+    [line] = [line for line in told if dead in line]
+    assert line.startswith(f"could not remove  network {dead}: ")
+    assert "active endpoints" in line

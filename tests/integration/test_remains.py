@@ -181,7 +181,7 @@ class Stubborn:
 
     def sweep(self, *run_ids: str) -> list[str]:
         self.there.remove("container one")
-        raise EnvironmentFailed("what is left of run one cannot be removed: no room")
+        raise EnvironmentFailed("some of it cannot be removed", [("network one", "no room")])
 
 
 def test_what_an_engine_could_not_remove_is_told_apart():

@@ -109,9 +109,13 @@ class HarnessError(Exception):
     Args:
         headline: One sentence: what was found and what was expected.
         details: Rows of (label, text) that say where and what to do next.
+
+    Attributes:
+        logs: What programs had written, by the name of the file, where that is gone with them.
     """
 
     def __init__(self, headline: str, details: Iterable[tuple[str, str]] = ()) -> None:
+        self.logs: Mapping[str, str] = {}
         self.headline = headline
         self.details = tuple(details)
         super().__init__(headline)

@@ -21,7 +21,7 @@ import msgspec
 from harness.errors import HistoryDamaged
 from harness.records import read_lines, write_line
 
-__all__ = ["History", "Op", "OpType", "Recorder", "Silent"]
+__all__ = ["Current", "History", "Op", "OpType", "Recorder", "Silent"]
 
 OpType = Literal["invoke", "ok", "fail", "info"]
 
@@ -105,6 +105,46 @@ class Silent:
         attempt: int | None = None,
     ) -> None:
         """Keep nothing."""
+
+
+class Current:
+    """
+    The recorder of what outlives a record: whoever is current has what comes now.
+
+    Attributes:
+        to: Whose turn it is; `Silent` where it is nobody's.
+    """
+
+    def __init__(self) -> None:
+        self.to: Recorder = Silent()
+
+    def record(
+        self,
+        *,
+        process: str,
+        type: OpType,
+        f: str,
+        value: Any = None,
+        error: str | None = None,
+        time_ns: int | None = None,
+        clock: str | None = None,
+        intended_ns: int | None = None,
+        key: str | None = None,
+        attempt: int | None = None,
+    ) -> None:
+        """Pass it on."""
+        self.to.record(
+            process=process,
+            type=type,
+            f=f,
+            value=value,
+            error=error,
+            time_ns=time_ns,
+            clock=clock,
+            intended_ns=intended_ns,
+            key=key,
+            attempt=attempt,
+        )
 
 
 @dataclass(frozen=True)

@@ -37,5 +37,8 @@ class Containerized(Daemon):
         """
         raise InvalidValue(
             "this daemon runs in a container only; no command is known that starts it here",
-            [("next", "backend docker; or give its command in [tool.harness.daemon]")],
+            [
+                ("next", "--harness-backend docker, or harness_backend in pytest's ini file"),
+                ("or", "give its command in [tool.harness.daemon]"),
+            ],
         )

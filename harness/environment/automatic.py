@@ -11,6 +11,7 @@ from typing import Final
 
 from harness.clock import now
 from harness.daemons.base import Daemon
+from harness.daemons.container import Containerized
 from harness.daemons.reference import IMAGE as OWN_NAME
 from harness.environment.backends import DOCKER, LOCAL, TOXIPROXY, engine
 from harness.errors import EnvironmentFailed
@@ -52,16 +53,23 @@ def backend_for(asked: str, daemon: Daemon, proxy: str) -> Chosen:
         found = engine()
         missing = [name for name in _images(daemon, proxy) if found.images.id(name) is None]
     except EnvironmentFailed as error:
-        return Chosen(LOCAL, error.headline)
+        return _without(daemon, error.headline)
     images = "the images are there"
     if missing:
         ours = set(missing) <= set(_ours())
         brought_s = _bring() if ours else None
         if brought_s is None:
             todo = "; `harness images`" if ours else ""
-            return Chosen(LOCAL, f"images are missing: {', '.join(missing)}{todo}")
+            return _without(daemon, f"images are missing: {', '.join(missing)}{todo}")
         images = f"the images were brought in {brought_s:.1f} s"
     return Chosen(DOCKER, f"engine {found.version} answers, and {images}")
+
+
+def _without(daemon: Daemon, why: str) -> Chosen:
+    """Here, where it can be; else it shall fail for the reason that it has."""
+    if isinstance(daemon, Containerized):
+        return Chosen(DOCKER, f"the daemon runs in a container only, although {why}")
+    return Chosen(LOCAL, why)
 
 
 @cache

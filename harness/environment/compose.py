@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -21,7 +22,8 @@ from harness.errors import EnvironmentFailed
 __all__ = ["Compose"]
 
 _PROGRAM: Final = "compose"
-_TAIL_LINES: Final = 15
+_TAIL_LINES: Final = 20
+_COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 # What is killed ends at once; its pipes with it.
 _KILLED_S: Final = 5.0
 # Without a plugin compose, docker takes its options for its own.
@@ -87,15 +89,21 @@ class Compose:
                 raise
             raise EnvironmentFailed(
                 f"docker compose {words[0]} did not end within {within_s:g} s",
-                [("file", str(self._file)), ("next", " ".join(command))],
+                [("file", str(self._file))],
             ) from None
         if process.returncode and _NO_PLUGIN in said:
             raise _not_here()
         if process.returncode:
-            tail = "\n".join(said.splitlines()[-_TAIL_LINES:])
+            # A builder says why on the one or the other.
+            lines = _COLOURS.sub("", f"{output}\n{said}").splitlines()
+            tail = "\n".join([line for line in lines if line.strip()][-_TAIL_LINES:])
             raise EnvironmentFailed(
                 f"docker compose {words[0]} ended with {process.returncode}",
-                [("file", str(self._file)), ("it said", tail), ("next", " ".join(command))],
+                [
+                    ("file", str(self._file)),
+                    ("it said", tail),
+                    ("next", f"docker compose -f {self._file} {words[0]}, by hand"),
+                ],
             )
         return output
 

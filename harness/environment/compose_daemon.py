@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -24,7 +25,7 @@ from harness.environment.clean_up import put_away
 from harness.environment.compose import Compose
 from harness.environment.compose_override import Plan, as_yaml, override, undetermined
 from harness.environment.container_daemon import STOP_S, ContainerDaemon
-from harness.environment.containers import OWNER, RUN, Box, Order
+from harness.environment.containers import OWNER, RUN, Box
 from harness.environment.household import Household
 from harness.environment.logs import Log
 from harness.environment.networks import Network, subnets
@@ -42,6 +43,9 @@ _DOWN_S: Final = 60
 _ATTEMPTS: Final = 5
 _OVERLAP: Final = "overlap"
 # Not the environment's: an image has its project's name in it, and would be another each time.
+_TAIL_LINES: Final = 20
+# Of each service.
+_MOST_LINES: Final = "2000"
 _BUILDER: Final = "ws-harness-built"
 
 
@@ -97,8 +101,7 @@ class ComposeDaemon(ContainerDaemon):
         self._networks = box.networks()
         # The project may have some of its own.
         self.daemon = replace(self.daemon, limits=box.limits())
-        image = str(box.order.image)
-        order = Order(name=box.name, image=image, run_id=household.run_id, network="")
+        order = replace(box.order, run_id=household.run_id)
         secrets = () if self.daemon.token is None else (self.daemon.token,)
         log = Log(household.directory / "daemon.log", kept=household.kept, secrets=secrets)
         self._box = Boxed("daemon", self.network.engine, order, log=log, heard=self._sayings())
@@ -130,7 +133,7 @@ class ComposeDaemon(ContainerDaemon):
             said = override(told, self._plan(), islice(drawn, many))
             self._override.write_text(as_yaml(said) + "\n", "utf-8")
             if attempt == 1 and any("build" in its for its in told["services"].values()):
-                self._run("build", "--quiet", project=_BUILDER, within_s=_UP_S)
+                self._run("build", project=_BUILDER, within_s=_UP_S)
             try:
                 one = f"{self._service}=1"
                 words = ["up", "--detach", "--no-color", "--quiet-pull", "--scale", one]
@@ -138,7 +141,9 @@ class ComposeDaemon(ContainerDaemon):
                 return
             except EnvironmentFailed as error:
                 if not many or _OVERLAP not in str(error) or attempt == _ATTEMPTS:
-                    raise
+                    self._keep_logs()
+                    rows = [("log tail", self._siblings.tail(_TAIL_LINES))]
+                    raise EnvironmentFailed(error.headline, [*error.details, *rows]) from None
                 self._down()
 
     def _plan(self) -> Plan:
@@ -168,6 +173,12 @@ class ComposeDaemon(ContainerDaemon):
         return box
 
     @property
+    def _siblings(self) -> Log:
+        household, token = self._household, self.daemon.token
+        secrets = () if token is None else (token,)
+        return Log(household.directory / "compose.log", kept=household.kept, secrets=secrets)
+
+    @property
     def _override(self) -> Path:
         return self._household.directory / "compose.override.yaml"
 
@@ -189,6 +200,13 @@ class ComposeDaemon(ContainerDaemon):
             within_s=within_s,
             anyway=anyway,
         )
+
+    def _keep_logs(self) -> None:
+        """Write down what its services wrote, the daemon's siblings too, while it can be had."""
+        with suppress(EnvironmentFailed):
+            words = ["logs", "--no-color", "--timestamps", "--tail", _MOST_LINES]
+            self._siblings.append(self._run(*words, anyway=True).encode())
+            self._siblings.clean()
 
     def _down(self) -> None:
         words = ["down", "--volumes", "--timeout", "2", "--remove-orphans"]
@@ -236,6 +254,8 @@ class ComposeDaemon(ContainerDaemon):
             # First: Compose removes it, and of what is gone nobody tells how it ended.
             steps.append(in_thread(box.end, within_s=STOP_S))
         if self._override.exists():
+            if box is not None:
+                steps.append(in_thread(self._keep_logs))
             steps.append(in_thread(self._down))
         await put_away(None, *steps, super().end())
 

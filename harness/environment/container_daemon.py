@@ -184,8 +184,11 @@ class ContainerDaemon:
             await daemon_ready(self.daemon, self.address, program)
         except StartTimeout as error:
             listens = elsewhere(await in_thread(program.listeners), self.inner_address.port)
-            rows = [("listens", listens)] if listens else []
-            raise StartTimeout(error.headline, [*rows, *error.details]) from None
+            if not listens:
+                raise
+            # What is to be done stands there: not to look into its log.
+            rows = [row for row in error.details if row[0] != "next"]
+            raise StartTimeout(error.headline, [("listens", listens), *rows]) from None
         self._wanted = True
         ready_ms = round((now() - program.started_at) * 1000, 1)
         note_program(self._recorder, program, "started", ready_ms=ready_ms)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from harness.clock import now_ns
 from harness.environment.containers import RUN, Engine, Said
-from harness.history import Recorder
+from harness.history import Current, Recorder
 
 __all__ = ["EngineEvents", "Sayings"]
 
@@ -117,10 +117,14 @@ class Sayings:
     def __init__(self, process: str, recorder: Recorder, *, most: int = _MOST_LINES) -> None:
         self._process = process
         self._recorder = recorder
-        self._left = most
+        self._left = self._most = most
+        self._to: Recorder | None = None
 
     def __call__(self, said: Said, received_ns: tuple[int, int]) -> None:
         """Take one down."""
+        if isinstance(self._recorder, Current) and self._recorder.to is not self._to:
+            # Another test's.
+            self._to, self._left = self._recorder.to, self._most
         if self._left < 0:
             return
         line = said.text.decode("utf-8", "replace").rstrip("\r\n")

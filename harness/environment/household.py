@@ -65,6 +65,11 @@ class Household:
         assert self._reaper is not None
         return self._reaper
 
+    def logs(self) -> dict[str, str]:
+        """What its programs wrote so far, by the name of the file."""
+        files = () if self._directory is None else self._directory.glob("*.log")
+        return {file.name: file.read_text("utf-8", "replace") for file in files}
+
     def open(self) -> None:
         """Before all else, so that there is no moment without somebody to clean up."""
         self._reaper = Reaper() if self._given is None else self._given

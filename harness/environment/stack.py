@@ -26,6 +26,7 @@ from harness.environment.own import own_use, refuse_when_full
 from harness.environment.probe import ResetPath, probe_reset
 from harness.environment.processes import Started
 from harness.environment.threads import in_thread
+from harness.errors import HarnessError
 from harness.history import Recorder, Silent
 from harness.proxy.control import Control, ProxyState
 
@@ -321,6 +322,8 @@ class Stack:
             await self.server.ready()
             await self.site.ready()
         except BaseException as error:
+            if isinstance(error, HarnessError) and not self.household.kept:
+                error.logs = self.household.logs()
             await self._close(error)
             raise
         return self

@@ -54,7 +54,9 @@ def _path(config: pytest.Config, backend: str) -> str:
         choice = Choice(backend=where, proxy=settings.proxy, path=settings.path)
         seen = look_at_path(choice)
     except HarnessError as error:
-        return f"harness: the path cannot be looked at: {error.headline}"
+        todo = dict(error.details).get("next")
+        then = "" if todo is None else f" ({todo})"
+        return f"harness: the path cannot be looked at: {error.headline}{then}"
     # Looked at once: the tests' own environments stand on the same one.
     config.stash[SEEN] = {choice: seen.probed}
     return "harness: " + "\n  ".join(seen.lines)

@@ -35,7 +35,7 @@ from harness.environment.remains import left_of, sweep
 from harness.environment.stack import Stack
 from harness.environment.threads import in_thread
 from harness.errors import EnvironmentFailed, InvalidValue
-from harness.history import Recorder
+from harness.history import Current, Recorder
 from harness.pytest_plugin.interrupts import ended_with_parent, sigterm_as_ctrl_c
 from harness.pytest_plugin.portal import Portal
 from harness.pytest_plugin.servants import Servants
@@ -53,12 +53,14 @@ class Shared:
     A daemon that several tests use one after the other.
 
     Attributes:
+        record: Where what is told of it goes: to the test that uses it.
         looks: Its fingerprint when nobody uses it.
     """
 
     daemon: Daemon
     choice: Choice
     stack: Stack
+    record: Current
     looks: dict[str, Any]
 
 
@@ -185,24 +187,32 @@ class House:
         engine = engine_in_use()
         return [] if engine is None else engine.again.told
 
-    async def shared(self, daemon: Daemon, choice: Choice) -> Shared:
-        """A running daemon that others used before, and left as it was."""
+    async def shared(self, daemon: Daemon, choice: Choice, *, recorder: Recorder) -> Shared:
+        """
+        A running daemon that others used before, and left as it was.
+
+        Args:
+            recorder: Where what is told of it goes, from now until it is told otherwise.
+        """
         for shared in self._shared:
             if shared.daemon == daemon and shared.choice == choice:
                 # Whoever was not asked for the longest stands first.
                 self._shared.remove(shared)
                 self._shared.append(shared)
                 if shared.stack.site.trouble is None and self._servants.serves(shared.stack.server):
+                    shared.record.to = recorder
                     return shared
                 await self.discard(shared)
                 break
         if len(self._shared) >= _MOST_SHARED:
             await self.discard(self._shared[0])
-        stack = await self._behind_servant(daemon, choice, directory=None, recorder=None)
+        record = Current()
+        record.to = recorder
+        stack = await self._behind_servant(daemon, choice, directory=None, recorder=record)
         await stack.__aenter__()
         try:
             await self.probe(stack, choice)
-            shared = Shared(daemon, choice, stack, await settled(stack.site))
+            shared = Shared(daemon, choice, stack, record, await settled(stack.site))
         except BaseException as error:
             await put_away(error, stack.__aexit__(None, None, None))
             raise

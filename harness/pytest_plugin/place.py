@@ -25,7 +25,7 @@ from harness.environment.injection import Injection
 from harness.environment.limits import BEGINNING
 from harness.environment.stack import Marks, Stack
 from harness.errors import HarnessError, InvalidValue
-from harness.history import History
+from harness.history import History, Silent
 from harness.pytest_plugin.environment import TestEnvironment
 from harness.pytest_plugin.house import House, Shared, refuse_no_daemon
 from harness.pytest_plugin.leavings import Leavings, seen_ended
@@ -143,13 +143,18 @@ class Place:
             self._write("environment.json", about)
         except BaseException as error:
             # An interruption may come when it is up already.
-            self.house.portal.run(put_away(error, self._give_up()))
+            self.house.portal.run(put_away(error, self._give_up(error)))
             raise
         return environment
 
-    async def _give_up(self) -> None:
+    async def _give_up(self, error: BaseException) -> None:
         environment, self._open = self._open, None
-        steps = [self._end_record()]
+        logs = error.logs if isinstance(error, HarnessError) else {}
+        steps = [
+            self._keep({name: text for name, text in logs.items() if text}),
+            self._write_results(error, failed=True),
+            self._end_record(),
+        ]
         if environment is not None:
             steps.insert(0, self._put_back(environment))
         await put_away(None, *steps)
@@ -206,7 +211,7 @@ class Place:
             case "daemon":
                 return await house.fresh_daemon(wish.daemon, wish.choice, **where)
             case _:
-                self._shared = await house.shared(wish.daemon, wish.choice)
+                self._shared = await house.shared(wish.daemon, wish.choice, recorder=self._history)
                 stack = self._shared.stack
                 self._since = await stack.mark()
                 return stack
@@ -330,10 +335,12 @@ class Place:
             if not (self.path / name).exists():
                 self._run.write_text(name, text, secrets=self._secrets)
 
-    async def _write_results(self, trouble: BaseException | None) -> None:
+    async def _write_results(
+        self, trouble: BaseException | None, *, failed: bool | None = None
+    ) -> None:
         left = self._left
         results = {
-            "failed": self.failed,
+            "failed": self.failed if failed is None else failed,
             "left_behind": [f"{what}: {how}" for what, how in (*left.gone, *left.found)],
             "trouble": None if trouble is None else str(trouble),
             "limits_hit": self._limits_hit,
@@ -342,6 +349,8 @@ class Place:
 
     async def _end_record(self) -> None:
         self._watch.end()
+        if self._shared is not None:
+            self._shared.record.to = Silent()
         try:
             self._history.close()
         finally:

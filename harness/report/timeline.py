@@ -8,6 +8,7 @@ without a time, for across clocks stamps order nothing.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,8 @@ _FIRST, _LAST = 2, 1
 _ENDINGS: Final = {"reset": "RST", "eof": "FIN", "lost": "lost"}
 _UNTOLD: Final = ("container", "network", "image", "early", "received_ns", "oom_killed")
 _WALL: Final = "wall:"
+_RUN: Final = re.compile(r"^harness-\d{8}-\d{6}-[0-9a-f]{12}-")
+_DAEMONS: Final = re.compile(r"daemon-\d+")
 _ARROWS: Final = {"upstream": "▶", "downstream": "◀"}
 
 
@@ -143,7 +146,7 @@ def _row(op: Op, at_ns: int, *, timed: bool, several: bool) -> _Row:
         alike = bare.alike if op.f != "passed" else ("proxy", op.f, str(value.get("stream")))
         return replace(bare, lane="proxy", cell=_proxy(op, value), alike=alike)
     if op.process == "engine":
-        return replace(bare, lane="daemon", cell=f"engine: {_words(op, value)}")
+        return replace(bare, lane="daemon", cell=f"engine: {_which(value)}{_words(op, value)}")
     if op.process == "daemon":
         return replace(bare, lane="daemon", cell=_daemon(op, value))
     if op.process == "run":
@@ -212,6 +215,12 @@ def _daemon(op: Op, value: dict[str, Any]) -> str:
     if op.f == "started":
         return _found_ready(value)
     return f"executed {op.key}" if op.f in ("effect", "executed") else _words(op, value)
+
+
+def _which(value: dict[str, Any]) -> str:
+    """Whose container it is, where it is not the daemon's own."""
+    name = _RUN.sub("", str(value.get("container")))
+    return "" if _DAEMONS.fullmatch(name) else f"{name} "
 
 
 def _found_ready(value: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ from tests.backends import in_containers
 from tests.integration import inner
 
 BOUND_S = 120
+ONLY = "the daemon runs in a container only, although "
 
 ASK = """
 import json
@@ -113,7 +114,7 @@ def test_nobody_fetches_what_is_not_ours():
 
     chosen = backend_for(AUTO, daemon, EMBEDDED)
 
-    assert chosen == Chosen(LOCAL, "images are missing: none:1")
+    assert chosen == Chosen(DOCKER, f"{ONLY}images are missing: none:1")
 
 
 def test_without_an_engine_what_would_be_built_is_here(
@@ -128,7 +129,7 @@ def test_without_an_engine_what_would_be_built_is_here(
     monkeypatch.setattr("harness.environment.automatic.engine", no_engine)
     daemon = Containerized(container=Container(build=tmp_path, port=1), dialect=Plain())
 
-    assert backend_for(AUTO, daemon, EMBEDDED) == Chosen(LOCAL, nobody)
+    assert backend_for(AUTO, daemon, EMBEDDED) == Chosen(DOCKER, f"{ONLY}{nobody}")
 
 
 def test_one_that_cannot_be_moved_stays():
@@ -136,6 +137,20 @@ def test_one_that_cannot_be_moved_stays():
     chosen = backend_for(AUTO, Running.at("ws://127.0.0.1:1"), EMBEDDED)
 
     assert chosen == Chosen(LOCAL, "the daemon runs already")
+
+
+def test_what_runs_in_a_container_only_does_not_go_elsewhere(monkeypatch: pytest.MonkeyPatch):
+    """It would fail for a reason that is not the one."""
+
+    def gone() -> None:
+        raise EnvironmentFailed("no engine answers")
+
+    monkeypatch.setattr(automatic, "engine", gone)
+    daemon = Containerized(container=Container(image="x:1", port=1))
+    chosen = backend_for(AUTO, daemon, TOXIPROXY)
+
+    assert chosen.backend == DOCKER
+    assert chosen.why == f"{ONLY}no engine answers"
 
 
 GOES_AWAY = """

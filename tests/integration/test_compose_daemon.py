@@ -356,6 +356,38 @@ def processes(run_id: str) -> str:
     return "\n".join(found)
 
 
+async def test_what_a_sibling_said_is_told_and_kept(project: Path, tmp_path: Path) -> None:
+    """Of one that keeps the project from coming up, and at the end of one that came up."""
+    change(project, beside={"command": ["sh", "-c", "echo no database url; exit 3"]})
+    run = tmp_path / "run"
+    async with OwnEnvironment(as_daemon(project), backend=DOCKER, directory=run):
+        pass
+    kept = (run / "compose.log").read_text()
+    assert "beside-1" in kept
+    assert "no database url" in kept
+    assert "echo is up" in kept
+
+    needs = {"depends_on": {"beside": {"condition": "service_completed_successfully"}}}
+    change(project, echo=needs)
+    with pytest.raises(EnvironmentFailed, match="docker compose up ended with 1") as caught:
+        async with OwnEnvironment(as_daemon(project), backend=DOCKER):
+            pass
+    assert "no database url" in dict(caught.value.details)["log tail"]
+    assert "no database url" in caught.value.logs["compose.log"]
+
+
+async def test_a_build_that_fails_says_why(project: Path) -> None:
+    """In the builder's own words, without its colours."""
+    dockerfile = project / "Dockerfile"
+    dockerfile.write_text(f"{dockerfile.read_text()}\nRUN echo no such luck && false\n")
+    with pytest.raises(EnvironmentFailed, match="docker compose build ended with") as caught:
+        async with OwnEnvironment(as_daemon(project), backend=DOCKER):
+            pass
+
+    assert "no such luck" in dict(caught.value.details)["it said"]
+    assert "\x1b" not in str(caught.value)
+
+
 async def test_who_is_cancelled_does_not_wait_for_a_build(project: Path) -> None:
     """It is broken off; nothing of it is left, a few seconds later."""
     file = project / "Dockerfile"

@@ -75,6 +75,8 @@ async def test_a_build_that_fails(tmp_path: Path) -> None:
 
     assert "cannot be built" in text
     assert "no such luck" in text
+    assert f"docker build -f {tmp_path}/Dockerfile {tmp_path} says the same" in text
+    assert "\x1b" not in text
 
 
 async def test_a_container_that_exits_at_once(tmp_path: Path) -> None:
@@ -123,6 +125,8 @@ async def test_a_container_that_listens_elsewhere(
 
     assert ("  listens   " in text) == bool(said)
     assert said in text
+    # What is to be done is said there.
+    assert ("run the command by hand" in text) == (not said)
 
 
 async def test_a_command_that_the_image_has_not(tmp_path: Path) -> None:

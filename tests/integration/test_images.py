@@ -125,7 +125,7 @@ def test_of_other_code_another_is_made(
     assert workbench.daemon.tag != old
     assert images.missing(workbench.engine, images=[workbench.daemon]) == [workbench.daemon.tag]
     (state,) = images.listed(workbench.engine, images=[workbench.daemon])
-    assert str(state).endswith(": not here, only of other code")
+    assert str(state).endswith(": not here, only of other code or other packages")
     workbench.told.clear()
     workbench.ensure(workbench.daemon)
 

@@ -475,6 +475,21 @@ def test_a_torn_tail_is_mentioned():
     assert text.splitlines()[-1] == "  the last line is torn: 5 bytes of it"
 
 
+def test_of_an_engine_it_is_told_whose_container_it_was():
+    """The daemon's own, or one that was there for a moment."""
+    script = Script()
+    script.call("a")
+    run = "harness-20261129-142050-9041a1cb68d9"
+    for name in (f"{run}-daemon-66", f"{run}-stand-in-67"):
+        script.add("engine", "info", "die", clock="wall:x", value={"container": name})
+    _, *rows = script.draw()
+
+    assert [row.split() for row in rows if "engine:" in row] == [
+        ["engine:", "die"],
+        ["engine:", "stand-in-67", "die"],
+    ]
+
+
 def test_what_containers_say_has_no_time_of_ours():
     """A daemon's line stands where it was received; what a Toxiproxy says is left out."""
     script = Script()

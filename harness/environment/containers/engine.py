@@ -200,7 +200,9 @@ class Engine:
                 found = self._client.containers.get(name)
             except docker.errors.NotFound:
                 return None
-        order = Order(name=name, image=str(found.attrs["Image"]), run_id="", network="")
+        about = found.attrs["Config"]
+        command = [*(about.get("Entrypoint") or ()), *(about.get("Cmd") or ())]
+        order = Order(name=name, image=str(about["Image"]), command=command, run_id="", network="")
         return Box(order, found, lent=True)
 
     def of_project(self, project: str, service: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -22,6 +23,7 @@ _BUILD_WITHIN_S: Final = 600
 _SILENCE_S: Final = 60.0
 _TELL_S: Final = 5.0
 _LOG_LINES: Final = 12
+_COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +156,15 @@ class Images:
                 return _lines(log)
         except EnvironmentFailed as error:
             if isinstance(error.__context__, docker.errors.BuildError):
-                tail = "\n".join(_lines(error.__context__.build_log)[-_LOG_LINES:])
+                lines = _lines(error.__context__.build_log)[-_LOG_LINES:]
+                tail = _COLOURS.sub("", "\n".join(lines))
+                said = _COLOURS.sub("", str(error.__context__.msg))
                 raise EnvironmentFailed(
-                    f"image {tag} cannot be built from {folder}: {error.__context__.msg}",
-                    [("log tail", tail), ("next", f"docker build {folder} says the same")],
+                    f"image {tag} cannot be built from {folder}: {said}",
+                    [
+                        ("log tail", tail),
+                        ("next", f"docker build -f {folder}/{dockerfile} {folder} says the same"),
+                    ],
                 ) from None
             raise
         finally:

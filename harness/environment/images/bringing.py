@@ -47,7 +47,8 @@ class ImageState:
 
     def __str__(self) -> str:
         if not self.id:
-            return f"{self.tag}: not here{', only of other code' if self.others else ''}"
+            others = ", only of other code or other packages" if self.others else ""
+            return f"{self.tag}: not here{others}"
         return f"{self.tag}: {self.id[7:19]}, {self.size_bytes / 1e6:.0f} MB, {self.how}"
 
 

@@ -482,7 +482,7 @@ def test_of_an_engine_it_is_told_whose_container_it_was():
     run = "harness-20261129-142050-9041a1cb68d9"
     for name in (f"{run}-daemon-66", f"{run}-stand-in-67"):
         script.add("engine", "info", "die", clock="wall:x", value={"container": name})
-    _, *rows = script.draw()
+    _, *rows = script.draw(width=160)
 
     assert [row.split() for row in rows if "engine:" in row] == [
         ["engine:", "die"],

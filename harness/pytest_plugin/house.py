@@ -35,7 +35,7 @@ from harness.environment.remains import left_of, sweep
 from harness.environment.stack import Stack
 from harness.environment.threads import in_thread
 from harness.errors import EnvironmentFailed, InvalidValue
-from harness.history import Current, Recorder
+from harness.history import Current, Recorder, Silent
 from harness.pytest_plugin.interrupts import ended_with_parent, sigterm_as_ctrl_c
 from harness.pytest_plugin.portal import Portal
 from harness.pytest_plugin.servants import Servants
@@ -187,13 +187,17 @@ class House:
         engine = engine_in_use()
         return [] if engine is None else engine.again.told
 
-    async def shared(self, daemon: Daemon, choice: Choice, *, recorder: Recorder) -> Shared:
+    async def shared(
+        self, daemon: Daemon, choice: Choice, *, recorder: Recorder | None = None
+    ) -> Shared:
         """
         A running daemon that others used before, and left as it was.
 
         Args:
-            recorder: Where what is told of it goes, from now until it is told otherwise.
+            recorder: Where what is told of it goes, from now until it is told otherwise; None:
+                nowhere.
         """
+        recorder = Silent() if recorder is None else recorder
         for shared in self._shared:
             if shared.daemon == daemon and shared.choice == choice:
                 # Whoever was not asked for the longest stands first.

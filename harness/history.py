@@ -12,6 +12,7 @@ is the order in which the harness received the records.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
@@ -111,12 +112,25 @@ class Current:
     """
     The recorder of what outlives a record: whoever is current has what comes now.
 
-    Attributes:
+    Safe to use from several threads: whose turn is over has nothing put into it any more.
+
+    Args:
         to: Whose turn it is; `Silent` where it is nobody's.
     """
 
-    def __init__(self) -> None:
-        self.to: Recorder = Silent()
+    def __init__(self, to: Recorder) -> None:
+        self._to = to
+        self._lock = threading.Lock()
+
+    @property
+    def to(self) -> Recorder:
+        """Whose turn it is."""
+        return self._to
+
+    def turn_to(self, to: Recorder) -> None:
+        """It is somebody else's turn."""
+        with self._lock:
+            self._to = to
 
     def record(
         self,
@@ -133,18 +147,19 @@ class Current:
         attempt: int | None = None,
     ) -> None:
         """Pass it on."""
-        self.to.record(
-            process=process,
-            type=type,
-            f=f,
-            value=value,
-            error=error,
-            time_ns=time_ns,
-            clock=clock,
-            intended_ns=intended_ns,
-            key=key,
-            attempt=attempt,
-        )
+        with self._lock:
+            self._to.record(
+                process=process,
+                type=type,
+                f=f,
+                value=value,
+                error=error,
+                time_ns=time_ns,
+                clock=clock,
+                intended_ns=intended_ns,
+                key=key,
+                attempt=attempt,
+            )
 
 
 @dataclass(frozen=True)

@@ -204,14 +204,13 @@ class House:
                 self._shared.remove(shared)
                 self._shared.append(shared)
                 if shared.stack.site.trouble is None and self._servants.serves(shared.stack.server):
-                    shared.record.to = recorder
+                    shared.record.turn_to(recorder)
                     return shared
                 await self.discard(shared)
                 break
         if len(self._shared) >= _MOST_SHARED:
             await self.discard(self._shared[0])
-        record = Current()
-        record.to = recorder
+        record = Current(recorder)
         stack = await self._behind_servant(daemon, choice, directory=None, recorder=record)
         await stack.__aenter__()
         try:

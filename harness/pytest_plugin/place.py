@@ -350,7 +350,7 @@ class Place:
     async def _end_record(self) -> None:
         self._watch.end()
         if self._shared is not None:
-            self._shared.record.to = Silent()
+            self._shared.record.turn_to(Silent())
         try:
             self._history.close()
         finally:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import HistoryDamaged
-from harness.history import History, Op, OpType, Silent
+from harness.history import Current, History, Op, OpType, Silent
 
 
 def op(index: int, type: OpType = "info", f: str = "x", **more: Any) -> Op:
@@ -124,3 +124,36 @@ def test_any_json_value_survives_the_file(values: list[tuple[Any, str | None]]):
     history = History([op(n, value=value, error=e) for n, (value, e) in enumerate(values)])
 
     assert History.parse(history.dump()) == history
+
+
+def test_what_is_passed_on_is_whose_turn_it_is():
+    """A recorder that outlives others' records; in between nobody has it."""
+    first, second = Told(), Told()
+    current = Current(first)
+    current.record(process="daemon", type="info", f="one")
+    current.turn_to(Silent())
+    current.record(process="daemon", type="info", f="lost")
+    current.turn_to(second)
+    current.record(process="daemon", type="info", f="two", value={"n": 2}, attempt=3)
+
+    assert [each["f"] for each in first.ops] == ["one"]
+    assert second.ops == [
+        {
+            "process": "daemon",
+            "type": "info",
+            "f": "two",
+            "value": {"n": 2},
+            "attempt": 3,
+            **dict.fromkeys(("error", "time_ns", "clock", "intended_ns", "key")),
+        }
+    ]
+
+
+class Told:
+    """A recorder that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.ops: list[dict] = []
+
+    def record(self, **op) -> None:
+        self.ops.append(op)

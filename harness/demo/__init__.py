@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -68,8 +69,8 @@ async def demo(
         told: list[Step] = []
         async with environment:
             _refuse_blind(stack)
-            await stack.probe()
-            described = environment.stack.describe()
+            # Each step shows by itself whether its fault bit: none is refused for this.
+            described = {**stack.describe(), "path": asdict(await stack.look_at_path())}
             run.write_json("environment.json", described, secrets=secrets)
             async with aclosing(_steps(Story(environment, history))) as steps:
                 async for step in steps:

@@ -270,13 +270,20 @@ class Stack:
         }
 
     async def probe(self, known: ResetPath | None = None) -> ResetPath:
-        """Find out whether a reset gets over each leg of this path, where it is not known."""
+        """
+        Find out whether a reset gets over each leg of this path, where it is not known. From
+        then on what cannot be done is refused.
+        """
         self._resets = known or self._resets
         if self._resets is None:
-            name = f"harness-probe-{self.run_id}"
-            found = await probe_reset(self.control, name=name, maker=self.server)
-            self._resets = replace(found, legs=await self._legs(found))
+            self._resets = await self.look_at_path()
         return self._resets
+
+    async def look_at_path(self) -> ResetPath:
+        """The same, and nothing comes of it."""
+        name = f"harness-probe-{self.run_id}"
+        found = await probe_reset(self.control, name=name, maker=self.server)
+        return replace(found, legs=await self._legs(found))
 
     async def _legs(self, found: ResetPath) -> tuple[Leg, ...]:
         """From the client to the daemon; and past the server, where that is another way."""

@@ -7,7 +7,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.environment import kernel
 from harness.environment.backends import DOCKER, TOXIPROXY, Choice
+from harness.environment.household import temporary_place
 from harness.environment.limits import can_limit
 from harness.environment.path_seen import look_at_path
 from harness.environment.reaper import RUN_ID
@@ -213,7 +213,7 @@ def _limits() -> Iterator[Finding]:
     except ImportError:
         pass
     yield _yes("CPUs", str(os.cpu_count()))
-    folder = tempfile.gettempdir()
+    folder = temporary_place()
     free = shutil.disk_usage(folder).free
     good = free >= _LEAST_FREE_BYTES
     told = f"{free >> 30} GiB free at {folder}"

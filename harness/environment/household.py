@@ -8,6 +8,7 @@ finds them by it.
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import shutil
 import tempfile
@@ -21,7 +22,7 @@ from harness.environment.owner import own_name
 from harness.environment.processes import Reaper
 from harness.environment.reaper import end_all
 
-__all__ = ["FOLDER", "OWNER_FILE", "Household"]
+__all__ = ["FOLDER", "OWNER_FILE", "Household", "temporary_place"]
 
 FOLDER: Final = "harness-"
 """What the names of temporary folders begin with; the run id follows."""
@@ -31,6 +32,21 @@ OWNER_FILE: Final = ".owner"
 
 _MOST_SWEEPS: Final = 400
 _SWEEP_PAUSE_S: Final = 0.005
+
+
+def temporary_place() -> Path:
+    """
+    Where temporary folders are made and looked for: the place that `tempfile` would name.
+
+    Asked first, `tempfile` writes a file there to see whether it can: one that is killed in
+    that moment leaves it for ever, and nobody could tell whose it is. So it is not asked.
+    """
+    if tempfile.tempdir is not None:
+        return Path(os.fsdecode(tempfile.tempdir))
+    named = (os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    places = map(Path, (*filter(None, named), "/tmp", "/var/tmp", "/usr/tmp"))  # noqa: S108
+    usable = (at for at in places if at.is_dir() and os.access(at, os.W_OK | os.X_OK))
+    return next(usable, Path()).absolute()
 
 
 class Household:
@@ -76,7 +92,7 @@ class Household:
         self._reaper.watch(self.run_id)
         if self._directory is None:
             # Before it is there, for the same reason. The run's id makes the name nobody else's.
-            self._directory = Path(tempfile.gettempdir(), f"{FOLDER}{self.run_id}")
+            self._directory = temporary_place() / f"{FOLDER}{self.run_id}"
             self._reaper.remove(self.run_id, self._directory)
             self._directory.mkdir(mode=0o700)
             Path(self._directory, OWNER_FILE).write_text(own_name(), "ascii")

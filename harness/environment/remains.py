@@ -11,7 +11,6 @@ import contextlib
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Final
 
 from harness.clock import now
-from harness.environment.household import FOLDER, OWNER_FILE
+from harness.environment.household import FOLDER, OWNER_FILE, temporary_place
 from harness.environment.owner import is_dead, own_name
 from harness.environment.reaper import runs_of_processes
 from harness.errors import EnvironmentFailed
@@ -147,7 +146,7 @@ def _clear(engine: Engine, run_ids: Collection[str]) -> dict[str, str]:
 
 def _folders() -> Iterator[tuple[Path, str, str]]:
     """Each temporary folder of ours, its run and who made it."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*"):
+    for folder in temporary_place().glob(f"{FOLDER}*"):
         # One without a name in it is not ours, or is just being made or removed.
         with contextlib.suppress(OSError):
             owner = Path(folder, OWNER_FILE).read_text("ascii")

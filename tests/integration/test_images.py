@@ -18,6 +18,7 @@ from harness.environment.containers import Order
 from harness.environment.images import base, daemon, toxiproxy
 from harness.environment.images.workshop import Workshop
 from harness.errors import EnvironmentFailed
+from tests.integration.audited import told_of_files_in
 from tests.integration.registry import Registry, registry
 from tests.integration.throwaway import Bench, bench
 
@@ -299,6 +300,36 @@ def test_without_a_base_all_ways_are_named(
     assert "not tried: --no-pull" in str(failure.value)
     assert said in str(failure.value)
     assert "next" in str(failure.value)
+
+
+# What a build takes with it
+
+BUILT = """
+import sys
+from harness.environment.containers import Engine
+
+engine = Engine()
+engine.images.build(sys.argv[1], tag=sys.argv[2], arguments={})
+"""
+
+
+def test_what_is_ignored_stays_here_and_a_build_leaves_no_file(workbench: Bench, tmp_path: Path):
+    """Not even for one that is killed meanwhile: what it packs has no name."""
+    folder, temporary = tmp_path / "context", tmp_path / "tmp"
+    folder.mkdir()
+    temporary.mkdir()
+    (folder / "Dockerfile").write_text("FROM scratch\nCOPY . /\nCMD all\n")
+    (folder / "kept").write_bytes(b"*" * 300_000)
+    (folder / "secret").write_bytes(b"*" * 1_000_000)
+    (folder / ".dockerignore").write_text("# What is not for others:\n\n  secret\n")
+
+    name = workbench.daemon.name
+    opened = told_of_files_in(temporary, BUILT, str(folder), name)
+
+    assert set(opened) == {"."}
+    facts = workbench.engine.images.facts(name)
+    assert facts is not None
+    assert 300_000 <= facts.size_bytes < 1_000_000
 
 
 # What goes wrong

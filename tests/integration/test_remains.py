@@ -25,12 +25,22 @@ from harness.environment.remains import Swept, sweep, sweeping
 from harness.errors import EnvironmentFailed
 from tests.backends import in_containers
 from tests.integration import inner
+from tests.integration.audited import told_of_files_in
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="owners are known on Linux only")
 
 # Nobody else has our pid, and we were not started when the machine was.
 DEAD = f"{own_name().rpartition('_')[0]}_1"
 BOUND_S = 60
+
+OPENED = """
+import asyncio
+from harness.environment.household import Household
+
+household = Household()
+household.open()
+asyncio.run(household.close())
+"""
 
 
 @dataclass
@@ -201,6 +211,17 @@ def test_what_was_done_is_told_before_an_engine_fails(plant):
         told.extend(each.name for each in sweeping(Stubborn(answers=False)))
 
     assert set(left.names) <= set(told)
+
+
+def test_nothing_is_written_that_nobody_could_find(tmp_path: Path):
+    """
+    A run's folder is looked for by its name; `tempfile`, asked where folders go, tries it with
+    a file that whoever is killed in that moment leaves for ever.
+    """
+    opened = told_of_files_in(tmp_path, OPENED)
+
+    assert opened
+    assert [name for name in opened if not name.startswith(FOLDER)] == []
 
 
 def test_a_session_begins_with_it(plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

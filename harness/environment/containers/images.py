@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from pathlib import Path
+from typing import IO, Any, Final
 
 import docker.errors
 import urllib3.exceptions
-from docker.utils import parse_repository_tag
+from docker.utils import parse_repository_tag, tar
 
 from harness.clock import now
 from harness.environment.containers.endpoint import Endpoint
 from harness.environment.containers.told import hang_up, told
+from harness.environment.household import temporary_place
 from harness.errors import EnvironmentFailed
 
 __all__ = ["ImageFacts", "Images"]
@@ -144,9 +147,11 @@ class Images:
         """
         slow = _patient(self._endpoint, _BUILD_WITHIN_S)
         try:
-            with told(f"image {tag} cannot be built from {folder}"):
+            with told(f"image {tag} cannot be built from {folder}"), _nameless() as context:
+                tar(folder, _ignored(folder), (dockerfile, None), context)
                 _, log = slow.images.build(
-                    path=folder,
+                    fileobj=context,
+                    custom_context=True,
                     tag=tag,
                     dockerfile=dockerfile,
                     buildargs=dict(arguments),
@@ -186,6 +191,20 @@ class Images:
                 )
         finally:
             slow.close()
+
+
+def _nameless() -> IO[bytes]:
+    """For the context: docker-py would take a named file, which stays if we are killed."""
+    return tempfile.TemporaryFile(dir=temporary_place())
+
+
+def _ignored(folder: str) -> list[str]:
+    """The patterns of a `.dockerignore`."""
+    try:
+        lines = Path(folder, ".dockerignore").read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    return [line for line in map(str.strip, lines) if line and not line.startswith("#")]
 
 
 def _follow_pull(

@@ -91,21 +91,8 @@ class Recorder(Protocol):
 class Silent:
     """A recorder for those who want no record."""
 
-    def record(
-        self,
-        *,
-        process: str,
-        type: OpType,
-        f: str,
-        value: Any = None,
-        error: str | None = None,
-        time_ns: int | None = None,
-        clock: str | None = None,
-        intended_ns: int | None = None,
-        key: str | None = None,
-        attempt: int | None = None,
-    ) -> None:
-        """Keep nothing."""
+    def record(self, **op: Any) -> None:
+        """Forget it."""
 
 
 class Current:
@@ -132,34 +119,10 @@ class Current:
         with self._lock:
             self._to = to
 
-    def record(
-        self,
-        *,
-        process: str,
-        type: OpType,
-        f: str,
-        value: Any = None,
-        error: str | None = None,
-        time_ns: int | None = None,
-        clock: str | None = None,
-        intended_ns: int | None = None,
-        key: str | None = None,
-        attempt: int | None = None,
-    ) -> None:
+    def record(self, **op: Any) -> None:
         """Pass it on."""
         with self._lock:
-            self._to.record(
-                process=process,
-                type=type,
-                f=f,
-                value=value,
-                error=error,
-                time_ns=time_ns,
-                clock=clock,
-                intended_ns=intended_ns,
-                key=key,
-                attempt=attempt,
-            )
+            self._to.record(**op)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from typing import Any, Final
 
 from harness.daemons.base import Daemon
 from harness.environment.abilities import OF_THE_DAEMON
-from harness.environment.boxed import Boxed
 from harness.environment.clean_up import put_away
 from harness.environment.compose import Compose
 from harness.environment.compose_override import Plan, as_yaml, override, undetermined
@@ -101,10 +100,7 @@ class ComposeDaemon(ContainerDaemon):
         self._networks = box.networks()
         # The project may have some of its own.
         self.daemon = replace(self.daemon, limits=box.limits())
-        order = replace(box.order, run_id=household.run_id)
-        secrets = () if self.daemon.token is None else (self.daemon.token,)
-        log = Log(household.directory / "daemon.log", kept=household.kept, secrets=secrets)
-        self._box = Boxed("daemon", self.network.engine, order, log=log, heard=self._sayings())
+        self._box = self._boxed(replace(box.order, run_id=household.run_id))
         self._box.adopt(box)
 
     def _look_at(self, told: Mapping[str, Any]) -> None:
@@ -174,9 +170,7 @@ class ComposeDaemon(ContainerDaemon):
 
     @property
     def _siblings(self) -> Log:
-        household, token = self._household, self.daemon.token
-        secrets = () if token is None else (token,)
-        return Log(household.directory / "compose.log", kept=household.kept, secrets=secrets)
+        return self._log("compose.log")
 
     @property
     def _override(self) -> Path:

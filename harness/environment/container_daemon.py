@@ -162,10 +162,19 @@ class ContainerDaemon:
         )
         household.reaper.contain(household.run_id)
         self._follow_events()
-        secrets = () if daemon.token is None else (daemon.token,)
-        log = Log(household.directory / "daemon.log", kept=household.kept, secrets=secrets)
-        self._box = Boxed("daemon", network.engine, order, log=log, heard=self._sayings())
+        self._box = self._boxed(order)
         self._box.start()
+
+    def _boxed(self, order: Order) -> Boxed:
+        """Its container, and where it is taken down what it writes."""
+        log, engine = self._log("daemon.log"), self.network.engine
+        return Boxed("daemon", engine, order, log=log, heard=self._sayings())
+
+    def _log(self, name: str) -> Log:
+        """A log of the environment, without the daemon's token."""
+        household, token = self._household, self.daemon.token
+        secrets = () if token is None else (token,)
+        return Log(household.directory / name, kept=household.kept, secrets=secrets)
 
     def _follow_events(self) -> None:
         """Take down what the engine tells, where anybody wants to know."""

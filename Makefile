@@ -21,7 +21,7 @@ images: $(VENV)/ready-test  ## the container images: present, pulled, or made wi
 
 test: test-unit test-integration test-e2e  ## all tiers: unit, integration, e2e
 
-test-unit: $(VENV)/ready-test  ## isolated classes: no socket, no sleep, seconds
+test-unit: $(VENV)/ready-test  ## isolated classes: no socket, seconds
 	$(PYTEST) tests/unit --outcomes runs/outcomes/unit.json $(ARGS)
 
 # Without BACKEND: on each backend that is at hand; what cannot run is skipped, by name. With

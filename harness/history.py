@@ -15,14 +15,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, Required, TypedDict, Unpack
 
 import msgspec
 
 from harness.errors import HistoryDamaged
 from harness.records import read_lines, write_line
 
-__all__ = ["Current", "History", "Op", "OpType", "Recorder", "Silent"]
+__all__ = ["Current", "History", "Op", "OpType", "OpWords", "Recorder", "Silent"]
 
 OpType = Literal["invoke", "ok", "fail", "info"]
 
@@ -88,10 +88,25 @@ class Recorder(Protocol):
         """Append one op. Without a stamp it happened now, on this process's clock."""
 
 
+class OpWords(TypedDict, total=False):
+    """What `Recorder.record` is told, for those who pass it on as it is."""
+
+    process: Required[str]
+    type: Required[OpType]
+    f: Required[str]
+    value: Any
+    error: str | None
+    time_ns: int | None
+    clock: str | None
+    intended_ns: int | None
+    key: str | None
+    attempt: int | None
+
+
 class Silent:
     """A recorder for those who want no record."""
 
-    def record(self, **op: Any) -> None:
+    def record(self, **op: Unpack[OpWords]) -> None:
         """Forget it."""
 
 
@@ -119,7 +134,7 @@ class Current:
         with self._lock:
             self._to = to
 
-    def record(self, **op: Any) -> None:
+    def record(self, **op: Unpack[OpWords]) -> None:
         """Pass it on."""
         with self._lock:
             self._to.record(**op)

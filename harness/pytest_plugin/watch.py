@@ -14,13 +14,13 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextvars import Context
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 import pytest
 
 from harness.client.exchange import Exchange
 from harness.errors import InvalidValue
-from harness.history import OpType, Recorder
+from harness.history import OpWords, Recorder
 from harness.pytest_plugin.state import TEST
 
 __all__ = ["Watch", "begun_by", "loops_of", "shown"]
@@ -46,20 +46,7 @@ class Watch:
         self._loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         self._over = False
 
-    def record(
-        self,
-        *,
-        process: str,
-        type: OpType,
-        f: str,
-        value: Any = None,
-        error: str | None = None,
-        time_ns: int | None = None,
-        clock: str | None = None,
-        intended_ns: int | None = None,
-        key: str | None = None,
-        attempt: int | None = None,
-    ) -> None:
+    def record(self, **op: Unpack[OpWords]) -> None:
         """
         Append one op.
 
@@ -72,25 +59,14 @@ class Watch:
             # A plain test.
             pass
         if self._over:
-            if type != "invoke":
+            if op["type"] != "invoke":
                 # The end of something that was left behind.
                 return
             raise InvalidValue(
-                f"{process} {f}: the test it was made for is over",
+                f"{op['process']} {op['f']}: the test it was made for is over",
                 [("next", "make it in the test, or in a fixture of scope function")],
             )
-        self._recorder.record(
-            process=process,
-            type=type,
-            f=f,
-            value=value,
-            error=error,
-            time_ns=time_ns,
-            clock=clock,
-            intended_ns=intended_ns,
-            key=key,
-            attempt=attempt,
-        )
+        self._recorder.record(**op)
 
     def end(self) -> None:
         """Take no more ops."""

@@ -165,8 +165,9 @@ class Boxed:
                 hang_up()
                 threading.Event().wait(_BROKEN_OFF_S)
                 stream, hang_up = self.box.read(after_ns=self._last_ns)
-        except EnvironmentFailed as error:
-            self._lost = f"cannot be seen any more: {error.headline}"
+        except (EnvironmentFailed, OSError) as error:
+            # Nor can what it wrote be written down: nobody must take what there is for all.
+            self._lost = f"cannot be seen any more: {str(error).splitlines()[0]}"
             self._last = BoxState(status="unknown")
         finally:
             hang_up()
@@ -174,16 +175,14 @@ class Boxed:
     def _write_down(self, stream: Iterator[Said]) -> None:
         # There also where nothing is written: errors point at it.
         self._log.append(b"")
-        # A stream that breaks off has ended, too: what became of it is asked afterwards.
-        with suppress(Exception):
-            since_ns = now_ns()
-            for said in stream:
-                received_ns = now_ns()
-                self._log.append(said.text)
-                self._last_ns = max(self._last_ns, said.time_ns)
-                if self._heard is not None:
-                    self._heard(said, (since_ns, received_ns))
-                since_ns = received_ns
+        since_ns = now_ns()
+        for said in stream:
+            received_ns = now_ns()
+            self._log.append(said.text)
+            self._last_ns = max(self._last_ns, said.time_ns)
+            if self._heard is not None:
+                self._heard(said, (since_ns, received_ns))
+            since_ns = received_ns
 
     def _await_end(self) -> None:
         """Wait until the rest of its output is on file, and its state is what it is."""
@@ -299,5 +298,4 @@ class Boxed:
 
     def next_step(self) -> tuple[str, str]:
         """The row of an error that says what to do next."""
-        rest = f"{self._log.path} has the rest; " if self._log.kept else ""
-        return "next", f"{rest}run the command by hand and see what it says"
+        return self._log.next_step()

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-__all__ = ["Use", "read_use"]
+__all__ = ["CPU_PERIOD_US", "Use", "read_use"]
+
+CPU_PERIOD_US: Final = 100_000
+"""CPU time is given out anew this often, in microseconds."""
 
 _MOUNTED: Final = Path("/sys/fs/cgroup")
 

@@ -117,7 +117,9 @@ class Compose:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    text=True,
+                    encoding="utf-8",
+                    # What services write may be anything.
+                    errors="replace",
                     env=self._variables,
                     start_new_session=True,
                 )

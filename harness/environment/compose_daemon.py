@@ -8,7 +8,6 @@ and ours, where its clients are and its address is fixed.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
@@ -30,7 +29,7 @@ from harness.environment.logs import Log
 from harness.environment.networks import Network, subnets
 from harness.environment.owner import own_name
 from harness.environment.processes import reserve_port
-from harness.environment.threads import in_thread
+from harness.environment.threads import in_thread, in_thread_or_not
 from harness.errors import EnvironmentFailed
 from harness.history import Recorder
 
@@ -41,10 +40,10 @@ _DOWN_S: Final = 60
 # Of a thousand subnets few are in use.
 _ATTEMPTS: Final = 5
 _OVERLAP: Final = "overlap"
-# Not the environment's: an image has its project's name in it, and would be another each time.
 _TAIL_LINES: Final = 20
 # Of each service.
 _MOST_LINES: Final = "2000"
+# Not the environment's: an image has its project's name in it, and would be another each time.
 _BUILDER: Final = "ws-harness-built"
 
 
@@ -65,28 +64,21 @@ class ComposeDaemon(ContainerDaemon):
         assert container.service is not None
         self._file: Path = container.compose
         self._service: str = container.service
-        secret = {} if daemon.token_variable is None else {daemon.token_variable: daemon.token}
-        self._compose = Compose(
-            container.compose,
-            run_id=household.run_id,
-            variables={name: value or "" for name, value in secret.items()},
-        )
+        secret = {}
+        # Without one the project's own, in its .env for instance, counts.
+        if daemon.token_variable is not None and daemon.token is not None:
+            secret[daemon.token_variable] = daemon.token
+        self._compose = Compose(container.compose, run_id=household.run_id, variables=secret)
         # Its networks when all is well, and of those it is cut off its address and its names.
         self._networks: dict[str, str] = {}
         self._cut: dict[str, tuple[str, list[str]]] = {}
 
     async def start(self) -> None:
         """Bring its project up. Whoever is cancelled meanwhile breaks that off."""
-        task = asyncio.ensure_future(in_thread(self._start))
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            # Else the building of an image would be waited for.
-            self._compose.break_off()
-            await put_away(error, task)
-            raise
+        # Else the building of an image would be waited for.
+        await in_thread_or_not(self._bring_up, break_off=self._compose.break_off)
 
-    def _start(self) -> None:
+    def _bring_up(self) -> None:
         household = self._household
         household.reaper.contain(household.run_id)
         self._follow_events()

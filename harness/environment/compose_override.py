@@ -15,13 +15,13 @@ from ipaddress import IPv4Network
 from typing import Any, Final
 
 from harness.daemons.base import Limits
+from harness.environment.cgroup import CPU_PERIOD_US
 
 __all__ = ["EDGE", "Plan", "Tagged", "as_yaml", "limits_of", "override", "undetermined"]
 
 EDGE: Final = "ws-harness"
 """What the network is called in there on which the daemon meets its clients."""
 
-_PERIOD_US: Final = 100_000
 _USUAL: Final = Limits()
 
 
@@ -140,7 +140,7 @@ def limits_of(its: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     cpus = float(own.get("cpus", limits.cpus or 0))
     if cpus and "cpu_quota" not in own:
         # Not as `cpus`: an engine refuses to change those of a container that runs.
-        found |= {"cpu_period": _PERIOD_US, "cpu_quota": int(cpus * _PERIOD_US)}
+        found |= {"cpu_period": CPU_PERIOD_US, "cpu_quota": int(cpus * CPU_PERIOD_US)}
         if "cpus" in its:
             found["cpus"] = _NONE
         elif "cpus" in own:

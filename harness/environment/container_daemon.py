@@ -19,6 +19,7 @@ from harness.daemons.base import Daemon
 from harness.environment.abilities import OF_THE_DAEMON
 from harness.environment.boxed import Boxed
 from harness.environment.built import image_of
+from harness.environment.clean_up import put_away
 from harness.environment.containers import Order
 from harness.environment.descriptors import limit_descriptors
 from harness.environment.engine_events import EngineEvents, Sayings
@@ -124,14 +125,15 @@ class ContainerDaemon:
         return self.program.state if self._wanted and not self.program.alive else None
 
     async def start(self) -> None:
-        """Make its container and start it."""
-        await in_thread(self._start)
+        """Make its container and start it. Whoever is cancelled meanwhile breaks a build off."""
+        assert self.daemon.container is not None
+        image = await image_of(self.daemon.container, self.network.engine)
+        await in_thread(self._start, image)
 
-    def _start(self) -> None:
+    def _start(self, image: str) -> None:
         daemon, household, network = self.daemon, self._household, self.network
         container = daemon.container
         assert container is not None
-        image = image_of(container, network.engine)
         self._own_address = network.take()
         command = daemon.container_command(effects=_EFFECTS)
         variables = daemon.container_variables(effects=_EFFECTS)
@@ -316,16 +318,21 @@ class ContainerDaemon:
         """End it and give its address back."""
         early = self._wanted and not self.program.alive
         self._wanted = False
+        await put_away(None, self._remove(early=early), self._let_go())
+
+    async def _remove(self, *, early: bool) -> None:
+        if self._box is not None and self._box.started:
+            await in_thread(self._box.remove, within_s=STOP_S)
+            note_program(self._recorder, self._box, "ended", early=early)
+
+    async def _let_go(self) -> None:
         try:
-            if self._box is not None and self._box.started:
-                await in_thread(self._box.remove, within_s=STOP_S)
-                note_program(self._recorder, self._box, "ended", early=early)
             self._keep_effects()
-        finally:
             if self._events is not None:
                 there = self._box is not None and self._box.started
                 removed = self.program.order.name if there else None
                 await in_thread(self._events.close, removed=removed)
+        finally:
             if self._own_address:
                 self.network.give_back(self._own_address)
             if self._reservation is not None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any, Final
 
 from harness.clock import now_ns
 from harness.environment.containers import RUN, Engine, Said
+from harness.errors import EnvironmentFailed
 from harness.history import Current, Recorder
 
 __all__ = ["EngineEvents", "Sayings"]
@@ -44,6 +44,7 @@ class EngineEvents:
         self._heard = threading.Condition()
         self._destroyed: set[str] = set()
         self._over = False
+        self._failed: EnvironmentFailed | None = None
         self._thread = threading.Thread(
             target=self._take, args=(stream,), name=f"events of {run_id}", daemon=True
         )
@@ -51,12 +52,13 @@ class EngineEvents:
 
     def _take(self, stream: Iterator[dict[str, Any]]) -> None:
         since_ns = now_ns()
-        # It ends when we hang up, or with the engine.
-        with suppress(Exception):
+        try:
             for event in stream:
                 received_ns = now_ns()
                 self._record(event, (since_ns, received_ns))
                 since_ns = received_ns
+        except EnvironmentFailed as error:
+            self._failed = error
         with self._heard:
             self._over = True
             self._heard.notify_all()
@@ -96,12 +98,17 @@ class EngineEvents:
 
         Args:
             removed: A container that was removed: the event of that is waited for.
+
+        Raises:
+            EnvironmentFailed: If one could not be put on record: what is there is not all.
         """
         if removed is not None:
             with self._heard:
                 self._heard.wait_for(lambda: self._over or removed in self._destroyed, _LAST_S)
         self._hang_up()
         self._thread.join(_LAST_S)
+        if self._failed is not None:
+            raise self._failed
 
 
 class Sayings:

@@ -120,6 +120,9 @@ class Household:
             if not end_all(self.run_id):
                 break
             await asyncio.sleep(_SWEEP_PAUSE_S)
+        else:
+            # The reaper tries again, at its end.
+            settled = False
         if not self.kept and self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
         if settled:

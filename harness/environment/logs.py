@@ -44,6 +44,11 @@ class Log:
         text = "\n".join(self.written().splitlines()[-lines:]) or "(it wrote nothing)"
         return f"{text}\n({self._lost})" if self._lost else text
 
+    def next_step(self) -> tuple[str, str]:
+        """The row of an error about its program that says what to do next."""
+        rest = f"{self.path} has the rest; " if self.kept else ""
+        return "next", f"{rest}run the command by hand and see what it says"
+
     def append(self, text: bytes) -> None:
         """Add to it; where that cannot be done its readers are told."""
         try:

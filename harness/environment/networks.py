@@ -103,7 +103,7 @@ class Network:
                     self.path = "bridge" if self.is_here else "published"
                 return
         raise EnvironmentFailed(
-            f"no subnet of {_pool()} is free: {_ATTEMPTS} were tried",
+            f"no subnet of {_pool()} is free: {_ATTEMPTS} draws were tried",
             [
                 ("next", "`harness clean` removes what dead runs left; see `docker network ls`"),
                 ("or", f"name other addresses: {_SUBNETS}=10.99.0.0/16"),

@@ -232,8 +232,7 @@ class Program:
 
     def next_step(self) -> tuple[str, str]:
         """The row of an error that says what to do next."""
-        rest = f"{self._log.path} has the rest; " if self._log.kept else ""
-        return "next", f"{rest}run the command by hand and see what it says"
+        return self._log.next_step()
 
     def clean_log(self) -> None:
         """Put "***" for every secret in its log; for when it no longer writes there."""

@@ -127,6 +127,7 @@ def _listen(stream: int, harness: int) -> tuple[list[list[str]], Engine | None]:
 
 
 def _engine() -> Engine | None:
+    # Whatever it is: what is there of processes and folders must still be put away.
     with contextlib.suppress(Exception):
         from harness.environment.containers import Engine
 
@@ -191,6 +192,8 @@ def main() -> None:
     if not run_ids and not urls:
         return
     _delete_all(urls)
+    # One that was too busy to answer when it was asked for may answer now.
+    engine = engine or (_engine() if contained else None)
     _sweep_containers(engine, contained)
     _sweep(run_ids)
     # What the engine was asked for in the harness's last moment may have come meanwhile.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -330,7 +331,9 @@ class Stack:
             await self.site.ready()
         except BaseException as error:
             if isinstance(error, HarnessError) and not self.household.kept:
-                error.logs = self.household.logs()
+                # They help; that they cannot be read must keep nothing from being put away.
+                with suppress(OSError):
+                    error.logs = self.household.logs()
             await self._close(error)
             raise
         return self

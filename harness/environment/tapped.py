@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from harness.address import Address
-from harness.environment.clean_up import put_away, side_by_side
+from harness.environment.clean_up import begin, put_away, side_by_side
 from harness.environment.limits import BEGINNING, Mark
 from harness.environment.local import LocalProxy
 from harness.environment.making import make_proxy, remove_proxy
@@ -84,7 +84,7 @@ class Tapped:
 
     async def start(self) -> None:
         """Start both, where they do not run yet."""
-        await put_away(None, *side_by_side(self._server.start(), self._tap.start()))
+        await begin(self._server.start(), self._tap.start())
 
     async def ready(self) -> None:
         """Wait until both answer."""

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-__all__ = ["in_thread"]
+from harness.environment.clean_up import put_away
+
+__all__ = ["in_thread", "in_thread_or_not"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,3 +34,21 @@ async def in_thread(work: Callable[P, T], *args: P.args, **options: P.kwargs) ->
             task.exception()
         raise cancelled
     return task.result()
+
+
+async def in_thread_or_not(work: Callable[[], T], *, break_off: Callable[[], None]) -> T:
+    """
+    Carry out blocking work that may take minutes in a thread.
+
+    Args:
+        work: The work.
+        break_off: Makes it end soon, from whatever thread. Whoever is cancelled meanwhile calls
+            it, and is so when the work has ended.
+    """
+    task = asyncio.ensure_future(in_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError as error:
+        break_off()
+        await put_away(error, task)
+        raise

@@ -43,6 +43,13 @@ def test_what_it_is_told(tmp_path: Path) -> None:
     ]
 
 
+def test_what_a_service_writes_may_be_anything(tmp_path: Path) -> None:
+    """Its logs are read all the same."""
+    compose = stand_in("#!/bin/sh\nprintf 'caf\\351\\n'\n", tmp_path)
+
+    assert compose.run("logs", project="p", within_s=10) == "caf\N{REPLACEMENT CHARACTER}\n"
+
+
 def test_what_does_not_end_in_time_is_ended(tmp_path: Path) -> None:
     """With what it started, in whatever session."""
     with pytest.raises(EnvironmentFailed, match=r"docker compose up did not end within 0\.5 s"):

@@ -4,63 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.daemons.base import Container
-from harness.daemons.container import Containerized
-from harness.daemons.reference import IMAGE
-from harness.dialects.plain import Plain
-from harness.environment.backends import DOCKER, TOXIPROXY, Choice
+from harness.environment.backends import DOCKER, stack_of
 from harness.environment.containers import Box, Engine, Said
+from harness.errors import EnvironmentFailed, HarnessError
 from harness.faults.descriptor_limit import DescriptorLimit
 from harness.faults.disconnect import Disconnect
 from harness.faults.restart import Restart
 from harness.faults.stop import Stop
 from harness.history import Op
-from tests.backends import in_containers
-from tests.integration.stacks import Place
+from tests.backends import CHOICES, in_containers
+from tests.integration.stacks import Place, remains
+from tests.talker import said_back, talking
 
 pytestmark = in_containers
 
-BEHIND_TOXIPROXY = Choice(backend=DOCKER, proxy=TOXIPROXY)
 CUT_OFF_AND_BACK = ["connect", "disconnect", "connect"]
 CLOCK = "wall:container-engine"
-
-TALKS = """
-import asyncio
-from websockets.asyncio.server import serve
-
-async def talk(connection):
-    async for message in connection:
-        print(f"heard {message}", flush=True)
-        await connection.send(message)
-
-async def main():
-    async with serve(talk, "0.0.0.0", 9000):
-        print("up", flush=True)
-        await asyncio.Future()
-
-asyncio.run(main())
-"""
-
-
-@pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[Place]:
-    """The reference daemon in a container, behind the real Toxiproxy."""
-    async with Place(tmp_path, choice=BEHIND_TOXIPROXY) as made:
-        yield made
-
-
-def talking(tmp_path: Path) -> Place:
-    """A daemon that tells of each message."""
-    container = Container(image=IMAGE, port=9000, command=("python3", "-c", TALKS))
-    daemon = Containerized(container=container, dialect=Plain())
-    return Place(tmp_path, daemon, BEHIND_TOXIPROXY)
 
 
 def told(here: Place, process: str, f: str | None = None) -> list[Op]:
@@ -84,35 +51,35 @@ def assert_received(ops: list[Op]) -> None:
     assert all(first <= last for first, last in intervals)
 
 
-async def test_the_engine_is_heard_by_its_own_clock(here: Place) -> None:
+async def test_the_engine_is_heard_by_its_own_clock(boxed: Place) -> None:
     """Each event has the interval, on our clock, in which it was received."""
-    async with here.inject(Stop()):
+    async with boxed.inject(Stop()):
         pass
-    await told_at_last(here, "engine", "die")
+    await told_at_last(boxed, "engine", "die")
 
-    daemon = here.stack.site.program.order.name
-    heard = [op for op in told(here, "engine") if op.value["container"] == daemon]
+    daemon = boxed.stack.site.program.order.name
+    heard = [op for op in told(boxed, "engine") if op.value["container"] == daemon]
     assert [op.f for op in heard][:3] == ["create", "connect", "start"]
     assert_received(heard)
     [died] = [op for op in heard if op.f == "die"]
     assert died.value["exit_code"] == 0
 
 
-async def test_a_cut_off_network_is_told_by_the_engine(here: Place) -> None:
+async def test_a_cut_off_network_is_told_by_the_engine(boxed: Place) -> None:
     """What it did for the fault, and for its end."""
-    daemon = here.stack.site.program.order.name
-    async with here.inject(Disconnect()):
+    daemon = boxed.stack.site.program.order.name
+    async with boxed.inject(Disconnect()):
         pass
 
     def of_networks() -> list[Op]:
-        ops = [op for op in told(here, "engine") if op.value["container"] == daemon]
+        ops = [op for op in told(boxed, "engine") if op.value["container"] == daemon]
         return [op for op in ops if "network" in op.value]
 
     async with asyncio.timeout(5):
         # Some engines tell of the same twice.
         while [f for f, _ in groupby(of_networks(), lambda op: op.f)] != CUT_OFF_AND_BACK:
             await asyncio.sleep(0.01)
-    assert {op.value["network"] for op in of_networks()} == {here.stack.site.network.name}
+    assert {op.value["network"] for op in of_networks()} == {boxed.stack.site.network.name}
 
 
 @pytest.fixture
@@ -141,37 +108,38 @@ def late(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_its_own_end_is_the_last_that_is_told(late: None, tmp_path: Path) -> None:
     """It is waited for; that of a container that was there for a moment only is another."""
-    here = Place(tmp_path, choice=BEHIND_TOXIPROXY)
+    here = Place(tmp_path, choice=CHOICES[DOCKER])
     async with here, here.inject(DescriptorLimit(descriptors=100)):
         daemon = here.stack.site.program.order.name
 
     ends = [op.value["container"] for op in told(here, "engine", "destroy")]
     assert ends.count(daemon) == 1
+    assert ends[-1] == daemon
     assert len(ends) > 1
 
 
 async def test_what_it_says_is_on_record_once(tmp_path: Path) -> None:
     """Over a restart too; its log says the same."""
-    here = talking(tmp_path)
+    here = Place(tmp_path, talking(), CHOICES[DOCKER])
     async with here:
         for word in ("one", "two"):
-            async with here.client() as client:
-                await client.call(word)
+            assert await said_back(here, word) == word
             if word == "one":
                 async with here.inject(Restart()):
                     pass
     lines = told(here, "daemon", "log")
 
-    assert [op.value["line"] for op in lines] == ["up", "heard one", "up", "heard two"]
+    said = ["talker is up", "heard one", "talker is up", "heard two"]
+    assert [op.value["line"] for op in lines] == said
     assert_received(lines)
     stamps = [op.time_ns for op in lines]
     assert stamps == sorted(stamps)
-    assert (tmp_path / "daemon.log").read_text() == "up\nheard one\nup\nheard two\n"
+    assert (tmp_path / "daemon.log").read_text() == "".join(f"{line}\n" for line in said)
 
 
-async def test_a_proxy_server_is_heard_too(here: Place) -> None:
-    """Of each request to its API."""
-    lines = await told_at_last(here, "proxy", "log")
+async def test_a_proxy_server_is_heard_too(boxed: Place) -> None:
+    """What it wrote since it was started."""
+    lines = await told_at_last(boxed, "proxy", "log")
 
     assert "Starting Toxiproxy" in lines[0].value["line"]
     assert_received(lines)
@@ -198,11 +166,10 @@ async def test_a_stream_that_breaks_off_is_taken_up_again(
     breaks_off: list[str], tmp_path: Path
 ) -> None:
     """Nothing of it is lost, and the container's own end is noticed."""
-    here = talking(tmp_path)
+    here = Place(tmp_path, talking(), CHOICES[DOCKER])
     async with here:
         assert here.stack.site.program.order.name in breaks_off
-        async with here.client() as client:
-            await client.call("after")
+        assert await said_back(here, "after") == "after"
         await asyncio.to_thread(here.stack.site.program.box.kill)
         async with asyncio.timeout(5):
             while here.stack.site.trouble is None:
@@ -210,4 +177,40 @@ async def test_a_stream_that_breaks_off_is_taken_up_again(
         assert here.stack.site.trouble == "killed by SIGKILL"
 
     lines = [op.value["line"] for op in told(here, "daemon", "log")]
-    assert lines == ["up", "heard after"]
+    assert lines == ["talker is up", "heard after"]
+
+
+class Full:
+    """A recorder that has no room for what this one tells."""
+
+    def __init__(self, process: str, f: str) -> None:
+        self._refused = process, f
+
+    def record(self, **op: Any) -> None:
+        if (op["process"], op["f"]) == self._refused:
+            raise EnvironmentFailed("the history could not be written to: no room")
+
+
+async def test_what_it_says_and_cannot_be_put_on_record_is_trouble(tmp_path: Path) -> None:
+    """Nobody takes what is there for all."""
+    recorder = Full("daemon", "log")
+    stack = stack_of(talking(), choice=CHOICES[DOCKER], directory=tmp_path, recorder=recorder)
+    with suppress(HarnessError):
+        async with stack:
+            async with asyncio.timeout(5):
+                while stack.site.trouble is None:
+                    await asyncio.sleep(0.01)
+
+    assert "cannot be seen any more: the history could not be" in stack.site.program.state
+    assert remains(stack) == []
+
+
+async def test_an_event_that_cannot_be_put_on_record_is_an_error(tmp_path: Path) -> None:
+    """At the end; all is put away."""
+    recorder = Full("engine", "start")
+    stack = stack_of(talking(), choice=CHOICES[DOCKER], directory=tmp_path, recorder=recorder)
+    with pytest.raises(EnvironmentFailed, match="no room"):
+        async with stack:
+            pass
+
+    assert remains(stack) == []

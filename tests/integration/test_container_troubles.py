@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import queue
 import socket
 import subprocess
 import sys
@@ -15,17 +14,18 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from docker.models.networks import Network as RealNetwork
 
+from harness.clock import fresh_id
 from harness.daemons.base import Container, Daemon
 from harness.daemons.container import Containerized
 from harness.daemons.reference import IMAGE, Reference
 from harness.dialects.plain import Plain
 from harness.environment.backends import DOCKER, LOCAL, Choice, OwnEnvironment, engine, stack_of
-from harness.environment.containers import Box, Engine, Order
+from harness.environment.containers import Engine, Order
 from harness.environment.images.own import own_image
 from harness.errors import EnvironmentFailed, HarnessError, ProgramExited, StartTimeout
 from tests.backends import in_containers
+from tests.integration.networks import a_network
 from tests.integration.stacks import remains
 
 pytestmark = in_containers
@@ -163,74 +163,6 @@ async def test_one_that_somebody_else_removed_is_missed(tmp_path: Path) -> None:
     assert remains(here.stack) == []
 
 
-@pytest.fixture
-def tries(monkeypatch: pytest.MonkeyPatch) -> queue.Queue[str]:
-    """The networks that are tried to be removed, as it happens."""
-    tries: queue.Queue[str] = queue.Queue()
-    really = RealNetwork.remove
-
-    def remove(network: RealNetwork) -> None:
-        tries.put(str(network.name))
-        really(network)
-
-    monkeypatch.setattr(RealNetwork, "remove", remove)
-    return tries
-
-
-def on_a_network(name: str, subnet: str, *, holder: str) -> Box:
-    """A network of a run, and on it a container of another one."""
-    gateway = subnet.replace(".0/26", ".1")
-    assert engine().make_network(name, run_id=name, subnet=subnet, gateway=gateway)
-    command = ["sleep", "60"]
-    order = Order(name=name, image=own_image(), run_id=holder, network=name, command=command)
-    return engine().run(order)
-
-
-async def test_a_network_that_somebody_holds_is_waited_for(tries: queue.Queue[str]) -> None:
-    """Another cleaner, just then removing what stands on it, for instance."""
-    run_id = f"test-held-{os.getpid()}"
-    box = await asyncio.to_thread(on_a_network, run_id, "10.229.8.0/26", holder="somebody")
-    try:
-        sweeping = asyncio.create_task(asyncio.to_thread(engine().left.sweep, run_id))
-        for _ in range(2):
-            assert await asyncio.to_thread(tries.get, timeout=5) == run_id
-    finally:
-        await asyncio.to_thread(box.remove)
-
-    assert await sweeping == [f"network {run_id}"]
-    assert engine().left.remains(run_id) == []
-
-
-def test_what_stands_on_anothers_network_goes_before_it(tries: queue.Queue[str]) -> None:
-    """Runs of one session share a network: no one of them can be removed alone."""
-    run_id, other = f"test-one-{os.getpid()}", f"test-other-{os.getpid()}"
-    on_a_network(run_id, "10.229.9.0/26", holder=other)
-
-    swept = engine().left.sweep(run_id, other)
-
-    assert sorted(swept) == [f"container {run_id}", f"network {run_id}"]
-    assert tries.qsize() == 1
-    assert engine().left.remains(run_id, other) == []
-
-
-def test_one_thing_that_resists_keeps_nothing_else() -> None:
-    """It is named with the reason, and all else of the run is gone."""
-    run_id, free = f"test-held-{os.getpid()}", f"test-free-{os.getpid()}"
-    box = on_a_network(run_id, "10.229.10.0/26", holder="somebody")
-    subnet, gateway = "10.229.11.0/26", "10.229.11.1"
-    assert engine().make_network(free, run_id=free, subnet=subnet, gateway=gateway)
-    try:
-        with pytest.raises(EnvironmentFailed, match="some cannot be removed") as caught:
-            engine().left.sweep(run_id, free, held_s=0)
-        assert engine().left.remains(run_id, free) == [f"network {run_id}"]
-    finally:
-        box.remove()
-        engine().left.sweep(run_id, free)
-
-    assert f"network {run_id}" in str(caught.value)
-    assert "active endpoints" in str(caught.value)
-
-
 async def test_a_port_that_somebody_has() -> None:
     """The engine's own words say it last; nothing of the container stays."""
     run_id = f"test-port-{os.getpid()}"
@@ -267,6 +199,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("backend", [LOCAL, DOCKER])
 def test_a_disk_that_is_full(small_disk: Path, backend: str) -> None:
     """What was being written, where, and what to do; and no verdict on half a record."""
+    before = engine().left.runs(dead=True)
     words = ("demo", "--backend", backend, "--runs", str(small_disk), "--seed", "1")
     done = subprocess.run(
         [sys.executable, "-m", "harness", *words],
@@ -281,16 +214,14 @@ def test_a_disk_that_is_full(small_disk: Path, backend: str) -> None:
     assert f"path  {small_disk}/demo/" in done.stderr
     assert "is there room on that disk" in done.stderr
     assert "Traceback" not in done.stderr
-    assert engine().left.runs(dead=True) == []
+    assert engine().left.runs(dead=True) == before
 
 
 @pytest.fixture
 def taken() -> Iterator[str]:
     """A pool of one subnet, which somebody has."""
-    run_id = f"test-taken-{os.getpid()}"
-    subnet = "10.229.7.0/26"
-    assert engine().make_network(run_id, run_id=run_id, subnet=subnet, gateway="10.229.7.1")
-    yield subnet
+    run_id = f"test-taken-{fresh_id()}"
+    yield a_network(run_id)
     engine().left.sweep(run_id)
 
 
@@ -319,8 +250,9 @@ async def test_subnets_that_are_none(
 class Forwarder:
     """The engine's socket by another name, until it is closed: then the engine is gone."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, engines: str) -> None:
         self.path = path
+        self._engines = engines
         self._open: list[socket.socket] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
@@ -332,7 +264,7 @@ class Forwarder:
             while True:
                 near, _ = self._listener.accept()
                 far = socket.socket(socket.AF_UNIX)
-                far.connect("/var/run/docker.sock")
+                far.connect(self._engines)
                 self._open += [near, far]
                 for ends in ((near, far), (far, near)):
                     threading.Thread(target=self._copy, args=ends, daemon=True).start()
@@ -359,7 +291,10 @@ async def test_an_engine_that_dies_in_the_middle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What needs it fails and says why; the rest is put away."""
-    forwarder = Forwarder(tmp_path / "docker.sock")
+    where = engine().endpoint.url.removeprefix("unix://")
+    if not where.startswith("/"):
+        pytest.skip("the engine has no socket here")
+    forwarder = Forwarder(tmp_path / "docker.sock", where)
     monkeypatch.setenv("DOCKER_HOST", f"unix://{forwarder.path}")
     lost = Engine()
     monkeypatch.setattr("harness.environment.backends._engine", lambda lost=lost: lost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from harness.daemons.base import Daemon
 from harness.daemons.reference import Reference
+from harness.environment.household import Household
 from harness.environment.local import LocalStack
 from harness.environment.reaper import carriers
 from harness.errors import (
@@ -38,6 +40,24 @@ async def test_a_daemon_that_exits_at_once(tmp_path: Path) -> None:
     assert "the daemon exited with 3 before it was ready" in text
     assert "no such luck" in text
     assert f"{tmp_path}/daemon.log" in text
+
+
+async def test_logs_that_cannot_be_read_keep_nothing_from_being_put_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For want of descriptors, for instance; the reason why it did not start stays the first."""
+
+    def logs(_: Household) -> dict[str, str]:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(Household, "logs", logs)
+    stack = LocalStack(Scripted(script="exit 3"))
+    with pytest.raises(ProgramExited, match="exited with 3"):
+        async with stack:
+            pass
+
+    assert carriers(stack.run_id) == []
+    assert not stack.household.directory.exists()
 
 
 async def test_a_daemon_that_never_answers_hello(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,9 @@ from harness.environment import local
 from harness.faults.timeout import Timeout
 from tests.integration.proxy_process import BOUND_S, ProxyServer, listening_line, proxy_process
 from tests.integration.wire import MS, Upstream
+
+SOON_S = 3
+SYN_SENT = "02"
 
 
 def ended(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -93,6 +99,7 @@ async def test_its_end_closes_every_connection_and_port(upstream: Upstream):
             await upstream.dial(state.listen)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel shows dials on Linux only")
 async def test_a_dial_under_way_does_not_keep_it(upstream: Upstream):
     """It ends at once although an upstream has not answered yet, and leaves no complaint."""
     with socket.socket() as listener, proxy_process() as server:
@@ -102,6 +109,19 @@ async def test_a_dial_under_way_does_not_keep_it(upstream: Upstream):
         state = await server.control.create("edge", upstream=f"{host}:{port}")
         for _ in range(4):
             await upstream.dial(state.listen)
+        async with asyncio.timeout(BOUND_S):
+            while not dials_under_way(port):
+                await asyncio.sleep(0.01)
+        server.process.terminate()
+        # Long before a dial is given up.
+        assert server.process.wait(SOON_S) == 0
+        server.process.poll = lambda: None  # type: ignore[method-assign]
+
+
+def dials_under_way(port: int) -> bool:
+    """Whether somebody of this machine asks to be connected there, and has no answer."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(row[2].endswith(f":{port:04X}") and row[3] == SYN_SENT for row in rows)
 
 
 def test_a_port_in_use_is_said(proxy_server: ProxyServer):

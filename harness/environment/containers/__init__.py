@@ -17,7 +17,6 @@ try:
     from harness.environment.containers.engine import Engine
     from harness.environment.containers.left import OWNER, RUN
     from harness.environment.containers.order import BoxState, Order, Said
-    from harness.environment.containers.told import CPU_PERIOD_US
 except ModuleNotFoundError as error:
     # In whatever way somebody comes to containers, this is where it shows.
     lacking = str(error.name).partition(".")[0]
@@ -26,4 +25,4 @@ except ModuleNotFoundError as error:
         [("next", "pip install 'ws-harness[docker]'; in a checkout: make images")],
     ) from None
 
-__all__ = ["CPU_PERIOD_US", "OWNER", "RUN", "Box", "BoxState", "Engine", "Order", "Said"]
+__all__ = ["OWNER", "RUN", "Box", "BoxState", "Engine", "Order", "Said"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -9,15 +10,20 @@ import docker.errors
 from docker.models.containers import Container as Wrapped
 
 from harness.daemons.base import Limits
+from harness.environment.cgroup import CPU_PERIOD_US
 from harness.environment.containers.order import BoxState, Order, Said
-from harness.environment.containers.output import stamped, whole_lines
-from harness.environment.containers.told import CPU_PERIOD_US, TIMEOUT_S, hang_up, remove, told
+from harness.environment.containers.output import stamped, until_it_breaks, whole_lines
+from harness.environment.containers.told import TIMEOUT_S, hang_up, remove, told
 
 __all__ = ["Box"]
 
 # An engine has no word for no limit where there was one.
 _ALL_MEMORY: Final = 1 << 46
 _SECOND_NS: Final = 1_000_000_000
+# There is none of that name; it does not run.
+_OVER: Final = (404, 409)
+# Which has no status of its own.
+_THAWED: Final = "is not paused"
 
 
 class Box:
@@ -99,19 +105,21 @@ class Box:
         with told(f"container {self.name} cannot be resumed"):
             frozen = self.state().status == "paused"
             if frozen:
-                self._wrapped.unpause()
+                with _unless_over():
+                    self._wrapped.unpause()
         return frozen
 
     def kill(self) -> None:
         """End its processes at once; nothing, where there are none."""
         with told(f"container {self.name} cannot be killed"):
             if self.state().alive:
-                self._wrapped.kill()
-                self._wrapped.wait(timeout=TIMEOUT_S)
+                with _unless_over():
+                    self._wrapped.kill()
+                    self._wrapped.wait(timeout=TIMEOUT_S)
 
     def stop(self, *, within_s: float) -> None:
-        """Ask it to end; kill it after that many whole seconds."""
-        with told(f"container {self.name} cannot be stopped"):
+        """Ask it to end; kill it after that many whole seconds. Nothing, where it has ended."""
+        with told(f"container {self.name} cannot be stopped"), _unless_over():
             self._wrapped.stop(timeout=max(1, round(within_s)))
 
     def leave(self, network: str) -> None:
@@ -205,13 +213,25 @@ class Box:
                 since=after_ns // _SECOND_NS or None,
             )
         pieces = whole_lines(stream) if self._wrapped.attrs["Config"]["Tty"] else stream
-        heard = (stamped(piece) for piece in pieces)
+        heard = (stamped(piece) for piece in until_it_breaks(pieces))
         fresh = (said for said in heard if said.time_ns > after_ns or not said.time_ns)
         return fresh, hang_up(stream)
 
     def remove(self) -> None:
         """Remove it, running or not, with its volumes; nothing, where it is gone already."""
         with told(f"container {self.name} cannot be removed"):
-            remove(self._wrapped)
-            if not self._lent:
-                self._client.close()
+            try:
+                remove(self._wrapped)
+            finally:
+                if not self._lent:
+                    self._client.close()
+
+
+@contextlib.contextmanager
+def _unless_over() -> Iterator[None]:
+    """It may end, or be removed, between the look at it and what is done to it."""
+    try:
+        yield
+    except docker.errors.APIError as error:
+        if error.status_code not in _OVER and _THAWED not in str(error.explanation):
+            raise

@@ -18,13 +18,14 @@ from testcontainers.core.exceptions import ContainerConnectException
 from testcontainers.core.labels import SESSION_ID
 
 from harness.environment.again import Again
+from harness.environment.cgroup import CPU_PERIOD_US
 from harness.environment.containers.box import Box
 from harness.environment.containers.endpoint import find_endpoint
 from harness.environment.containers.images import Images
 from harness.environment.containers.left import COMPOSE, Left, labels_of
 from harness.environment.containers.order import Order
+from harness.environment.containers.output import until_it_breaks
 from harness.environment.containers.told import (
-    CPU_PERIOD_US,
     TIMEOUT_S,
     hang_up,
     no_engine,
@@ -181,7 +182,9 @@ class Engine:
                 client.start(made)
             except BaseException:
                 client.client.close()
-                self.remove(order.name)
+                # What resists is left to the reaper; the first error is the one that is told.
+                with contextlib.suppress(EnvironmentFailed):
+                    self.remove(order.name)
                 raise
         return Box(order, made)
 
@@ -218,7 +221,7 @@ class Engine:
         filters = {"type": ["container", "network"]}
         with told("the engine's events cannot be followed"):
             stream = self._client.events(filters=filters, decode=True)
-        return stream, hang_up(stream)
+        return until_it_breaks(stream), hang_up(stream)
 
 
 def _may_pass(error: EnvironmentFailed) -> bool:

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import docker.errors
 import urllib3.exceptions
-from docker.utils import parse_repository_tag, tar
+from docker.utils import parse_repository_tag
 
 from harness.clock import now
+from harness.environment.containers.building import (
+    BUILD_WITHIN_S,
+    built,
+    follow_build,
+    packed,
+)
 from harness.environment.containers.endpoint import Endpoint
 from harness.environment.containers.told import hang_up, told
-from harness.environment.household import temporary_place
 from harness.errors import EnvironmentFailed
 
 __all__ = ["ImageFacts", "Images"]
 
-_BUILD_WITHIN_S: Final = 600
 # While it pulls, the engine says how far it is, many times a second.
 _SILENCE_S: Final = 60.0
 _TELL_S: Final = 5.0
-_LOG_LINES: Final = 12
-_COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,44 +133,39 @@ class Images:
         return True
 
     def build(
-        self, folder: str, *, tag: str, dockerfile: str = "Dockerfile", arguments: Mapping[str, str]
+        self,
+        folder: str,
+        *,
+        tag: str,
+        dockerfile: str = "Dockerfile",
+        arguments: Mapping[str, str],
+        begun: Callable[[Callable[[], None]], None] = lambda _: None,
     ) -> list[str]:
         """
         Build an image without fetching anything: the base must be here.
+
+        Args:
+            folder: The context.
+            tag: The image's name.
+            dockerfile: Which file in the context says how.
+            arguments: Build arguments.
+            begun: Is given, when the builder begins, what breaks the build off.
 
         Returns:
             The builder's log, line by line.
 
         Raises:
-            EnvironmentFailed: If it cannot be built; the end of the log is in it.
+            EnvironmentFailed: If it cannot be built, or not within ten minutes; the end of the
+                log is in it.
         """
-        slow = _patient(self._endpoint, _BUILD_WITHIN_S)
+        slow = _patient(self._endpoint, BUILD_WITHIN_S)
+        what = f"image {tag} cannot be built from {folder}"
         try:
-            with told(f"image {tag} cannot be built from {folder}"), _nameless() as context:
-                tar(folder, _ignored(folder), (dockerfile, None), context)
-                _, log = slow.images.build(
-                    fileobj=context,
-                    custom_context=True,
-                    tag=tag,
-                    dockerfile=dockerfile,
-                    buildargs=dict(arguments),
-                    rm=True,
-                    forcerm=True,
-                )
-                return _lines(log)
-        except EnvironmentFailed as error:
-            if isinstance(error.__context__, docker.errors.BuildError):
-                lines = _lines(error.__context__.build_log)[-_LOG_LINES:]
-                tail = _COLOURS.sub("", "\n".join(lines))
-                said = _COLOURS.sub("", str(error.__context__.msg))
-                raise EnvironmentFailed(
-                    f"image {tag} cannot be built from {folder}: {said}",
-                    [
-                        ("log tail", tail),
-                        ("next", f"docker build -f {folder}/{dockerfile} {folder} says the same"),
-                    ],
-                ) from None
-            raise
+            with told(what), packed(folder, dockerfile) as context:
+                stream = built(slow.api, context, tag=tag, dockerfile=dockerfile, given=arguments)
+            begun(hang_up(stream))
+            by_hand = f"docker build -f {folder}/{dockerfile} {folder} says the same"
+            return follow_build(stream, what, by_hand=by_hand)
         finally:
             slow.close()
 
@@ -183,7 +177,7 @@ class Images:
             EnvironmentFailed: If it cannot be made, for want of room for instance.
         """
         repository, _, tag = name.rpartition(":")
-        slow = _patient(self._endpoint, _BUILD_WITHIN_S)
+        slow = _patient(self._endpoint, BUILD_WITHIN_S)
         try:
             with told(f"image {name} cannot be made from {archive}"):
                 slow.api.import_image(
@@ -191,20 +185,6 @@ class Images:
                 )
         finally:
             slow.close()
-
-
-def _nameless() -> IO[bytes]:
-    """For the context: docker-py would take a named file, which stays if we are killed."""
-    return tempfile.TemporaryFile(dir=temporary_place())
-
-
-def _ignored(folder: str) -> list[str]:
-    """The patterns of a `.dockerignore`."""
-    try:
-        lines = Path(folder, ".dockerignore").read_text("utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    return [line for line in map(str.strip, lines) if line and not line.startswith("#")]
 
 
 def _follow_pull(
@@ -258,8 +238,3 @@ def _far(layers: Mapping[str, tuple[int, int]]) -> str:
     done = sum(current for current, _ in layers.values())
     total = sum(whole for _, whole in layers.values())
     return f"{done / 1e6:.1f} of {total / 1e6:.1f} MB"
-
-
-def _lines(log: Any) -> list[str]:
-    text = "".join(str(part.get("stream", part.get("error", ""))) for part in log)
-    return [line for line in text.splitlines() if line.strip()]

@@ -9,6 +9,7 @@ from threading import Event
 from typing import Any, Final
 
 import docker.errors
+import requests.exceptions
 
 from harness.clock import now
 from harness.environment.containers.told import remove, told
@@ -131,6 +132,9 @@ def _removed(each: tuple[str, Any]) -> tuple[str, str] | None:
                 thing.remove()
     except docker.errors.APIError as error:
         return name, str(error.explanation or error)
+    except requests.exceptions.RequestException as error:
+        # Of the others each is tried all the same.
+        return name, str(error)
     return None
 
 

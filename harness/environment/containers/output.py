@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from harness.environment.containers.order import Said
 
-__all__ = ["stamped", "whole_lines"]
+__all__ = ["stamped", "until_it_breaks", "whole_lines"]
 
 _TO_SECONDS: Final = len("2026-11-23T04:19:56")
 _TO_NANOSECONDS: Final = len("2026-11-23T04:19:56.123456789")
 _SECOND_NS: Final = 1_000_000_000
+
+T = TypeVar("T")
+
+
+def until_it_breaks(stream: Iterable[T]) -> Iterator[T]:
+    """
+    What comes of a stream of the engine's. One that breaks off, or that another thread hung up
+    on, has ended, whatever that raises in there; what is behind it is asked afterwards.
+    """
+    with suppress(Exception):
+        yield from stream
 
 
 def stamped(piece: bytes) -> Said:

@@ -11,13 +11,10 @@ import requests.exceptions
 
 from harness.errors import EnvironmentFailed, TransientFailure
 
-__all__ = ["CPU_PERIOD_US", "TIMEOUT_S", "hang_up", "no_engine", "remove", "told"]
+__all__ = ["TIMEOUT_S", "hang_up", "no_engine", "remove", "told"]
 
 TIMEOUT_S: Final = 30
 """The bound of one request, in seconds."""
-
-CPU_PERIOD_US: Final = 100_000
-"""CPU time is given out anew this often, in microseconds."""
 
 _GONE: Final = "the container engine does not answer any more"
 # What an engine says that is busy with others, or with itself.

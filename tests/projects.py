@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,31 +16,17 @@ from harness.daemons.container import Containerized
 from harness.dialects.plain import Plain
 from harness.environment.backends import engine
 from harness.environment.images.own import own_image
+from tests.talker import TALKER
 
-__all__ = ["ECHO", "as_daemon", "change"]
-
-ECHO = """
-import asyncio
-import os
-from websockets.asyncio.server import serve
-
-async def echo(connection):
-    async for message in connection:
-        await connection.send(message)
-
-async def main():
-    async with serve(echo, "0.0.0.0", 9000):
-        print("echo is up", flush=True)
-        await asyncio.Future()
-
-asyncio.run(main())
-"""
+__all__ = ["as_daemon", "change"]
 
 
 @pytest.fixture
 def compose() -> None:
     """Docker Compose, where it is."""
     asked = ["docker", "compose", "version"]
+    if shutil.which("docker") is None:
+        pytest.skip("no Compose: there is no command docker")
     if subprocess.run(asked, capture_output=True, check=False).returncode:
         pytest.skip("no Compose: its plugin is not here")
 
@@ -47,7 +34,7 @@ def compose() -> None:
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Path]:
     """The folder of the project."""
-    (tmp_path / "server.py").write_text(ECHO)
+    (tmp_path / "server.py").write_text(TALKER)
     # Of this very code: what only has the version is a name that others move.
     image = own_image()
     lines = [f"FROM {image}", "COPY server.py /server.py", 'CMD ["python3", "/server.py"]']

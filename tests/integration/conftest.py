@@ -11,8 +11,10 @@ import pytest
 from harness.environment.backends import DOCKER
 from harness.environment.processes import Reaper
 from harness.pytest_plugin.servants import Servants
+from tests.backends import CHOICES
 from tests.integration.proxy_process import BOUND_S, Http, ProxyServer, proxy_process
 from tests.integration.refdaemon_process import Serve
+from tests.integration.stacks import Place, remains
 from tests.integration.wire import Upstream
 
 
@@ -61,3 +63,11 @@ def servants(backend: str) -> Iterator[Servants | None]:
 def serve(tmp_path: Path, transport: str, servants: Servants | None) -> Serve:
     """Brings up the reference daemon, on each backend."""
     return Serve(tmp_path, transport, servants)
+
+
+@pytest.fixture
+async def boxed(containers: None, tmp_path: Path) -> AsyncIterator[Place]:
+    """The reference daemon in a container, behind the real Toxiproxy; nothing of it stays."""
+    async with Place(tmp_path, choice=CHOICES[DOCKER]) as made:
+        yield made
+    assert remains(made.stack) == []

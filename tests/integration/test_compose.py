@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import urllib.request
@@ -17,6 +16,7 @@ from toxiproxy import Toxiproxy
 from harness.client.session import Session
 from harness.dialects.exai import Exai
 from harness.environment import images
+from tests.integration.programs import output_of
 from tests.integration.throwaway import bench
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,16 +43,8 @@ class Project:
         """Run a command of Compose's; its output."""
         files = [word for file in self.files for word in ("-f", str(file))]
         ports = {"HARNESS_PORT": str(self.port), "HARNESS_API_PORT": str(self.api_port)}
-        done = subprocess.run(
-            ["docker", "compose", "-p", self.name, *files, *words],
-            env={**os.environ, **ports},
-            capture_output=True,
-            text=True,
-            timeout=BOUND_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        command = ("docker", "compose", "-p", self.name, *files, *words)
+        return output_of(*command, within_s=BOUND_S, variables=ports)
 
     def post(self, path: str, body: object) -> None:
         """As curl does."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from harness.clock import fresh_id
 from harness.environment.containers import OWNER, RUN
 from harness.environment.owner import own_name
 from tests.backends import in_containers
+from tests.integration.programs import output_of
 
 BOUND_S = 60
 DEAD = f"{own_name().rpartition('_')[0]}_1"
@@ -23,16 +22,8 @@ PARTS = ("kernel: netem", "kernel: tbf", "kernel: iptables", "kernel: ss -K")
 
 
 def doctor(*words: str, **variables: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "harness", "doctor", *words],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=BOUND_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    command = (sys.executable, "-m", "harness", "doctor", *words)
+    return output_of(*command, within_s=BOUND_S, variables=variables)
 
 
 def findings(**variables: str) -> dict[str, dict]:

@@ -248,7 +248,7 @@ def ryuk(tmp_path: Path) -> Iterator[str]:
 
 @in_containers
 def test_ryuk_is_made_once_where_its_image_is_here(ryuk: str):
-    """By whichever of those that start at once comes first; at the end it is gone."""
+    """By whichever of those that start at once comes first."""
     told = made("one", "two", "three", ryuk=ryuk)
 
     assert len(told["ryuk"]) == 1

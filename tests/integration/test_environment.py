@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 
 from harness.daemons.reference import Reference
 from harness.environment.base import Environment
-from harness.errors import CallUnknown, ConnectFailed, HealFailed
+from harness.errors import CallError, CallUnknown, ConnectFailed, HealFailed
 from harness.faults.down import Down
 from harness.faults.kill import Kill
 from harness.faults.latency import Latency
@@ -180,7 +180,7 @@ async def test_restart_ends_the_daemon_in_order(here: Place) -> None:
     async with here.client() as client:
         async with here.inject(Restart()):
             assert newest(here) > before
-        with pytest.raises(Exception, match="connection"):
+        with pytest.raises(CallError, match="connection"):
             await client.call("echo", {"text": "x"})
 
         assert (client.ending.kind, client.ending.code) == ("closed", 1001)
@@ -196,7 +196,7 @@ async def test_a_stopped_daemon_says_goodbye_and_stays_away(here: Place) -> None
                 async with here.client():
                     pass
             assert newest(here) == before
-        with pytest.raises(Exception, match="connection"):
+        with pytest.raises(CallError, match="connection"):
             await client.call("echo", {"text": "x"})
 
         assert (client.ending.kind, client.ending.code) == ("closed", 1001)

@@ -10,24 +10,9 @@ import pytest
 
 from harness.run.record import load_history
 from tests.integration.inner import Outcome, carried_out
+from tests.talker import TALKER
 
 IN_CONTAINERS = {"HARNESS_BACKEND": "docker", "HARNESS_STRICT": "1"}
-
-TALKS = """
-import asyncio
-from websockets.asyncio.server import serve
-
-async def talk(connection):
-    async for message in connection:
-        print(f"heard {message}", flush=True)
-        await connection.send(message)
-
-async def main():
-    async with serve(talk, "0.0.0.0", 9000):
-        await asyncio.Future()
-
-asyncio.run(main())
-"""
 
 SHARED = f"""
     import pytest
@@ -38,7 +23,7 @@ SHARED = f"""
 
     @pytest.fixture(scope="session")
     def harness_daemon():
-        container = Container(image=IMAGE, port=9000, command=("python3", "-c", {TALKS!r}))
+        container = Container(image=IMAGE, port=9000, command=("python3", "-c", {TALKER!r}))
         return Containerized(container=container, dialect=Plain())
 
     @pytest.mark.parametrize("word", ["one", "two"])
@@ -77,7 +62,8 @@ def test_each_test_has_what_was_said_in_it(containers: None, tmp_path: Path) -> 
     directories = sorted((tmp_path / "runs").glob("test_it*/*"))
     ops = [load_history(directory).ops for directory in directories]
     lines = [[op.value["line"] for op in each if op.f == "log"] for each in ops]
-    assert sorted(lines) == [["heard one"], ["heard two"]]
+    # The first one brought it up.
+    assert sorted(lines) == [["heard two"], ["talker is up", "heard one"]]
 
 
 @pytest.mark.parametrize("isolation", ["proxy", "daemon"])

@@ -17,7 +17,7 @@ from harness.environment import kernel
 from harness.environment.backends import DOCKER, TOXIPROXY, Choice
 from harness.environment.household import temporary_place
 from harness.environment.limits import can_limit
-from harness.environment.path_seen import look_at_path
+from harness.environment.path_seen import see_path
 from harness.environment.reaper import RUN_ID
 from harness.errors import HarnessError
 
@@ -162,7 +162,7 @@ def _path(engine: Engine) -> Finding:
     """Bring all of it up once, and see what a client meets."""
     choice = Choice(backend=DOCKER, proxy=TOXIPROXY)
     try:
-        seen = look_at_path(choice, connect=lambda: engine)
+        seen = see_path(choice, connect=lambda: engine)
     except HarnessError as error:
         return _failed("backend docker", error)
     told = "\n".join(seen.lines)

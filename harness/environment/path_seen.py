@@ -14,7 +14,7 @@ from harness.environment.probe import ResetPath
 if TYPE_CHECKING:
     from harness.environment.containers import Engine
 
-__all__ = ["PathSeen", "look_at_path"]
+__all__ = ["PathSeen", "see_path"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class PathSeen:
         return [f"path {self.path}", *map(str, self.probed.legs)]
 
 
-def look_at_path(choice: Choice, *, connect: Callable[[], Engine] = engine) -> PathSeen:
+def see_path(choice: Choice, *, connect: Callable[[], Engine] = engine) -> PathSeen:
     """
     Bring daemon and proxy server up, see whether resets arrive, put all of it away.
 

@@ -271,17 +271,14 @@ class Stack:
         }
 
     async def probe(self, known: ResetPath | None = None) -> ResetPath:
-        """
-        Find out whether a reset gets over each leg of this path, where it is not known. From
-        then on what cannot be done is refused.
-        """
+        """Look at the path, where it is not known. From then on what cannot be done is refused."""
         self._resets = known or self._resets
         if self._resets is None:
             self._resets = await self.look_at_path()
         return self._resets
 
     async def look_at_path(self) -> ResetPath:
-        """The same, and nothing comes of it."""
+        """Find out whether a reset gets over each leg of this path; nothing is refused for it."""
         name = f"harness-probe-{self.run_id}"
         found = await probe_reset(self.control, name=name, maker=self.server)
         return replace(found, legs=await self._legs(found))

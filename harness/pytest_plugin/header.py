@@ -45,14 +45,14 @@ def _path(config: pytest.Config, backend: str) -> str:
     if config.option.collectonly:
         return "harness: the path was not looked at"
     from harness.environment.backends import LOCAL, Choice
-    from harness.environment.path_seen import look_at_path
+    from harness.environment.path_seen import see_path
     from harness.errors import HarnessError
 
     settings = config.stash[SETTINGS]
     try:
         where = LOCAL if backend == "attached" else backend
         choice = Choice(backend=where, proxy=settings.proxy, path=settings.path)
-        seen = look_at_path(choice)
+        seen = see_path(choice)
     except HarnessError as error:
         todo = dict(error.details).get("next")
         then = "" if todo is None else f" ({todo})"

@@ -18,7 +18,7 @@ def test_an_error_without_a_remedy_has_none(monkeypatch: pytest.MonkeyPatch):
     def fail(*_: Any, **__: Any) -> NoReturn:
         raise EnvironmentFailed("it did not come up")
 
-    monkeypatch.setattr(doctor, "look_at_path", fail)
+    monkeypatch.setattr(doctor, "see_path", fail)
 
     found = doctor._path(None)  # type: ignore[arg-type]
 

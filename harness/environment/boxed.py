@@ -165,9 +165,10 @@ class Boxed:
                 hang_up()
                 threading.Event().wait(_BROKEN_OFF_S)
                 stream, hang_up = self.box.read(after_ns=self._last_ns)
-        except (EnvironmentFailed, OSError) as error:
-            # Nor can what it wrote be written down: nobody must take what there is for all.
-            self._lost = f"cannot be seen any more: {str(error).splitlines()[0]}"
+        except Exception as error:  # noqa: BLE001 - whatever it is, it would run for ever
+            # Nor is what it writes taken down any more: nobody must take what there is for all.
+            said = str(error) or type(error).__name__
+            self._lost = f"cannot be seen any more: {said.splitlines()[0]}"
             self._last = BoxState(status="unknown")
         finally:
             hang_up()

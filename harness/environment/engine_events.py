@@ -59,10 +59,11 @@ class EngineEvents:
                 since_ns = received_ns
         except EnvironmentFailed as error:
             self._failed = error
-        with self._heard:
-            self._over = True
-            self._heard.notify_all()
-        self._hang_up()
+        finally:
+            with self._heard:
+                self._over = True
+                self._heard.notify_all()
+            self._hang_up()
 
     def _record(self, event: dict[str, Any], received_ns: tuple[int, int]) -> None:
         actor, action = event["Actor"], str(event["Action"])

@@ -4,8 +4,8 @@ What isolation costs in containers, behind the real Toxiproxy.
     python -m tests.benchmarks.containers [--rounds N] [--many N]
 
 Medians of N with their spread: a fresh proxy on shared containers, a fresh daemon behind the
-shared proxy server, and what the engine alone takes for it; a fresh environment with its network;
-the end of a harness that is killed.
+shared proxy server, and what the engine alone takes for it, and a bare echo server in its place; a
+fresh environment with its network; the end of a harness that is killed.
 As a peer: a container of the same image started as Testcontainers does by itself, with its own
 wait. With --many so many environments are made one after the other, and nothing may be left.
 Ends with 1 if a must is missed, with 0 and a word where there are no containers.
@@ -48,6 +48,7 @@ from harness.environment.reaper import carriers
 from harness.environment.stack import Stack
 from harness.environment.threads import in_thread
 from harness.errors import EnvironmentFailed
+from tests.talker import talking
 
 PROXY_MUST_MS: Final = 5.0
 DAEMON_UP_MUST_MS: Final = 350.0
@@ -83,7 +84,7 @@ async def _environments(rounds: int, choice: Choice) -> tuple[list[float], list[
 
 async def _shared(rounds: int) -> dict[str, list[float]]:
     """On one network, behind one Toxiproxy: fresh daemons, and fresh proxies before one."""
-    took: dict[str, list[float]] = {"up": [], "down": []}
+    took: dict[str, list[float]] = {"up": [], "down": [], "echo up": [], "echo down": []}
     household = Household()
     network = network_of(household)
     plain = server_of(TOXIPROXY, household, network=network)
@@ -93,18 +94,15 @@ async def _shared(rounds: int) -> dict[str, list[float]]:
         await plain.start()
         await plain.ready()
         for _ in range(rounds + 1):
-            stack = stack_of(
-                Reference(),
-                choice=BARE,
-                server=plain,
-                network=network,
-                reaper=household.reaper,
-            )
-            began = now()
-            async with stack:
-                took["up"].append(_ms(began))
-                ended = now()
-            took["down"].append(_ms(ended))
+            for which, daemon in (("", Reference()), ("echo ", talking())):
+                stack = stack_of(
+                    daemon, choice=BARE, server=plain, network=network, reaper=household.reaper
+                )
+                began = now()
+                async with stack:
+                    took[f"{which}up"].append(_ms(began))
+                    ended = now()
+                took[f"{which}down"].append(_ms(ended))
         async with stack_of(Reference(), choice=BARE, server=plain, network=network) as stack:
             took["proxy"] = await _proxies(stack, rounds, use=False)
             took["used"] = await _proxies(stack, rounds)
@@ -113,7 +111,8 @@ async def _shared(rounds: int) -> dict[str, list[float]]:
         await put_away(None, plain.end(), in_thread(network.close), household.close())
     async with stack_of(Reference(), choice=TAPPED) as stack:
         took["tapped"] = await _proxies(stack, rounds)
-    return {name: times[1:] if name in ("up", "down") else times for name, times in took.items()}
+    # The first of each imports what it needs.
+    return {name: times[1:] if len(times) > rounds else times for name, times in took.items()}
 
 
 def _bare(network: Network, rounds: int) -> list[float]:
@@ -212,6 +211,7 @@ def _main(rounds: int, many: int) -> int:
         _tell("  and with a relay of ours behind it", shared["tapped"]),
         _tell("fresh daemon behind the shared Toxiproxy, up", shared["up"], DAEMON_UP_MUST_MS),
         _tell("  of that the engine's, to make and start a container", shared["engine"]),
+        _tell("  the same with a bare echo server on websockets", shared["echo up"]),
         _tell("  down", shared["down"], DAEMON_DOWN_MUST_MS),
         _tell("fresh environment with its network, up", up, UP_MUST_MS),
         _tell("  down", down, DOWN_MUST_MS),

@@ -6,8 +6,11 @@ import asyncio
 import json
 import os
 import signal
+import threading
 from pathlib import Path
+from typing import Any
 
+import docker
 import pytest
 
 from harness.address import Address
@@ -21,8 +24,14 @@ from harness.environment.containers import Box, Order
 from harness.environment.images.own import own_image
 from harness.environment.paths import PATHS, NetworkPath
 from harness.errors import CallError, CallUnknown, InvalidValue, ProxyError
+from harness.faults.cpu_limit import CpuLimit
+from harness.faults.descriptor_limit import DescriptorLimit
 from harness.faults.disconnect import Disconnect
+from harness.faults.kill import Kill
 from harness.faults.latency import Latency
+from harness.faults.memory_limit import MemoryLimit
+from harness.faults.pause import Pause
+from harness.faults.restart import Restart
 from harness.faults.stop import Stop
 from tests.backends import CHOICES, in_containers
 from tests.integration.stacks import Place, remains
@@ -204,6 +213,35 @@ async def test_a_dockerfile_is_built(project: Path, tmp_path: Path) -> None:
         assert await said_back(here, "hi") == "hi"
         assert "talker is up" in here.stack.site.written()
     assert remains(here.stack) == []
+
+
+@pytest.fixture
+def asked_by(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The threads that asked the engine for something."""
+    threads: set[int] = set()
+    really = docker.APIClient.send
+
+    def send(client: docker.APIClient, *request: Any, **options: Any) -> Any:
+        threads.add(threading.get_ident())
+        return really(client, *request, **options)
+
+    monkeypatch.setattr(docker.APIClient, "send", send)
+    return threads
+
+
+async def test_the_engine_is_never_asked_on_the_loop(asked_by: set[int]) -> None:
+    """Whatever is done with containers: clients and timers go on meanwhile."""
+    harm = [Pause(), Kill(), Stop(), Restart(), Disconnect(), CpuLimit(cpus=0.5)]
+    limits = [MemoryLimit(limit_bytes=256 << 20), DescriptorLimit(descriptors=100)]
+    async with OwnEnvironment(Reference(), backend=DOCKER, proxy=TOXIPROXY) as here:
+        await here.stack.probe()
+        for fault in (*harm, *limits):
+            async with here.inject(fault):
+                await here.stack.limits_hit()
+        here.stack.describe()
+
+    assert len(asked_by) > 1
+    assert threading.get_ident() not in asked_by
 
 
 async def test_two_environments_do_not_meet() -> None:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Final
 
 from harness.environment import kernel
 from harness.environment.backends import DOCKER, TOXIPROXY, Choice
-from harness.environment.household import temporary_place
 from harness.environment.limits import can_limit
 from harness.environment.path_seen import see_path
 from harness.environment.reaper import RUN_ID
+from harness.environment.temporary import temporary_place
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:

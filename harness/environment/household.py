@@ -8,10 +8,8 @@ finds them by it.
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Final
@@ -21,32 +19,12 @@ from harness.environment.clean_up import put_away
 from harness.environment.owner import own_name
 from harness.environment.processes import Reaper
 from harness.environment.reaper import end_all
+from harness.environment.temporary import FOLDER, OWNER_FILE, temporary_place
 
-__all__ = ["FOLDER", "OWNER_FILE", "Household", "temporary_place"]
-
-FOLDER: Final = "harness-"
-"""What the names of temporary folders begin with; the run id follows."""
-
-OWNER_FILE: Final = ".owner"
-"""Who made one stands in it."""
+__all__ = ["Household"]
 
 _MOST_SWEEPS: Final = 400
 _SWEEP_PAUSE_S: Final = 0.005
-
-
-def temporary_place() -> Path:
-    """
-    Where temporary folders are made and looked for: the place that `tempfile` would name.
-
-    Asked first, `tempfile` writes a file there to see whether it can: one that is killed in
-    that moment leaves it for ever, and nobody could tell whose it is. So it is not asked.
-    """
-    if tempfile.tempdir is not None:
-        return Path(os.fsdecode(tempfile.tempdir))
-    named = (os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
-    places = map(Path, (*filter(None, named), "/tmp", "/var/tmp", "/usr/tmp"))  # noqa: S108
-    usable = (at for at in places if at.is_dir() and os.access(at, os.W_OK | os.X_OK))
-    return next(usable, Path()).absolute()
 
 
 class Household:

@@ -18,9 +18,9 @@ from threading import Event
 from typing import TYPE_CHECKING, Final
 
 from harness.clock import now
-from harness.environment.household import FOLDER, OWNER_FILE, temporary_place
 from harness.environment.owner import is_dead, own_name
 from harness.environment.reaper import runs_of_processes
+from harness.environment.temporary import FOLDER, OWNER_FILE, temporary_place
 from harness.errors import EnvironmentFailed
 
 if TYPE_CHECKING:

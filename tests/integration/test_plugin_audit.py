@@ -18,7 +18,7 @@ LEAVES = """
     from pathlib import Path
 
     from harness.clock import fresh_id
-    from harness.environment.household import FOLDER, OWNER_FILE
+    from harness.environment.temporary import FOLDER, OWNER_FILE
     from harness.environment.owner import own_name
     from harness.environment.reaper import RUN_ID
 

@@ -17,11 +17,11 @@ import pytest
 from harness.clock import fresh_id
 from harness.daemons.reference import IMAGE
 from harness.environment.containers import OWNER, RUN
-from harness.environment.household import FOLDER, OWNER_FILE
 from harness.environment.owner import own_name
 from harness.environment.reaper import OWNER as OWNER_VARIABLE
 from harness.environment.reaper import RUN_ID
 from harness.environment.remains import Swept, sweep, sweeping
+from harness.environment.temporary import FOLDER, OWNER_FILE
 from harness.errors import EnvironmentFailed
 from tests.backends import in_containers
 from tests.integration import inner

@@ -15,7 +15,7 @@ from docker.utils import tar
 
 from harness.clock import now
 from harness.environment.containers.told import hang_up
-from harness.environment.household import temporary_place
+from harness.environment.temporary import temporary_place
 from harness.errors import EnvironmentFailed
 
 __all__ = ["BUILD_WITHIN_S", "built", "follow_build", "packed"]

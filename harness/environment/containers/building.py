@@ -18,7 +18,7 @@ from harness.environment.containers.told import hang_up
 from harness.environment.temporary import temporary_place
 from harness.errors import EnvironmentFailed
 
-__all__ = ["BUILD_WITHIN_S", "built", "follow_build", "packed"]
+__all__ = ["BUILD_WITHIN_S", "begin_build", "follow_build", "packed"]
 
 BUILD_WITHIN_S: Final = 600
 """The bound of one build, in seconds."""
@@ -45,7 +45,7 @@ def _ignored(folder: str) -> list[str]:
     return [line for line in map(str.strip, lines) if line and not line.startswith("#")]
 
 
-def built(
+def begin_build(
     api: Any, context: IO[bytes], *, tag: str, dockerfile: str, given: Mapping[str, str]
 ) -> CancellableStream:
     """Begin a build. Returns what the builder says; hung up on, it ends."""

@@ -13,7 +13,7 @@ from docker.utils import parse_repository_tag
 from harness.clock import now
 from harness.environment.containers.building import (
     BUILD_WITHIN_S,
-    built,
+    begin_build,
     follow_build,
     packed,
 )
@@ -162,7 +162,9 @@ class Images:
         what = f"image {tag} cannot be built from {folder}"
         try:
             with told(what), packed(folder, dockerfile) as context:
-                stream = built(slow.api, context, tag=tag, dockerfile=dockerfile, given=arguments)
+                stream = begin_build(
+                    slow.api, context, tag=tag, dockerfile=dockerfile, given=arguments
+                )
             begun(hang_up(stream))
             by_hand = f"docker build -f {folder}/{dockerfile} {folder} says the same"
             return follow_build(stream, what, by_hand=by_hand)

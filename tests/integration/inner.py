@@ -175,7 +175,9 @@ def _command(options: tuple[str, ...]) -> list[str]:
 
 
 def _variables(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
-    mine = {name: text for name, text in os.environ.items() if not name.startswith("HARNESS_")}
+    # Whoever runs us may have settings and options of their own.
+    theirs = ("HARNESS_", "PYTEST_ADDOPTS")
+    mine = {name: text for name, text in os.environ.items() if not name.startswith(theirs)}
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     return {

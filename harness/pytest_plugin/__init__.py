@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from harness.pytest_plugin.fixtures import (
     harness_url,
 )
 from harness.pytest_plugin.header import asked_for, header
+from harness.pytest_plugin.interrupts import through_an_alarm
 from harness.pytest_plugin.options import add_options, read_settings
 from harness.pytest_plugin.state import (
     ASKED,
@@ -172,12 +174,13 @@ def pytest_runtest_makereport(
     if PLACE in item.stash and call.when != "teardown":
         from harness.pytest_plugin.telling import tell_properties
 
-        tell_properties(item)
+        through_an_alarm(partial(tell_properties, item))
     ours = _is_ours(item)
     if ours and call.excinfo is not None and not item.config.getoption("fulltrace", default=False):
         from harness.pytest_plugin.tracebacks import leave_out_ours
 
-        leave_out_ours(call.excinfo.value, root=item.config.rootpath)
+        own = partial(leave_out_ours, call.excinfo.value, root=item.config.rootpath)
+        through_an_alarm(own)
     report = yield
     if call.excinfo is not None and call.when != "teardown":
         item.stash[FAILED] = True

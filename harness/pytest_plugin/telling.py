@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.history import History
 from harness.pytest_plugin.hiding import hide
+from harness.pytest_plugin.interrupts import through_an_alarm
 from harness.pytest_plugin.place import Place
 from harness.pytest_plugin.state import AGAIN, ASKED, FAILED, PLACE, RUN, SETTINGS, own_id
 from harness.pytest_plugin.tracebacks import behind, met_at
@@ -63,7 +65,7 @@ def tell(item: pytest.Item, report: pytest.TestReport, error: BaseException) -> 
     place = item.stash.get(PLACE, None)
     daemons = [item.config.stash[ASKED], None if place is None else place.wish.daemon]
     if secrets := {daemon.token for daemon in daemons if daemon is not None and daemon.token}:
-        hide(secrets, report)
+        through_an_alarm(partial(hide, secrets, report))
 
 
 def _add_sections(item: pytest.Item, report: pytest.TestReport, error: BaseException) -> None:

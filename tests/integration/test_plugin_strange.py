@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
 import pytest
 
 from tests.integration.inner import Outcome, carried_out
-from tests.integration.plugin_runs import block, pytest_in, rows
+from tests.integration.plugin_runs import block, properties, pytest_in, rows
 
 _TOKEN = "geheim-of-some-length"
 
@@ -123,6 +124,46 @@ def test_the_line_of_the_summary_says_what_failed(run: Outcome) -> None:
 def test_what_cannot_be_told_ends_no_session(run: Outcome, test: str) -> None:
     """The test failed, and pytest says so."""
     assert "cannot be told" in block(run, test)
+
+
+_RINGING = """
+import pytest
+from harness.pytest_plugin import telling, tracebacks
+
+def rung_once(work, rung):
+    def first(*given, **more):
+        if not rung:
+            rung.append(True)
+            print("rang in", work.__name__)
+            pytest.fail("Timeout (>1.0s) from pytest-timeout.")
+        return work(*given, **more)
+    return first
+
+for module, name in (
+    (telling, "tell_properties"), (telling, "hide"), (tracebacks, "leave_out_ours")
+):
+    setattr(module, name, rung_once(getattr(module, name), []))
+"""
+
+
+def test_a_time_limit_that_rings_while_a_report_is_made_ends_no_session(tmp_path: Path) -> None:
+    """And nothing of the report is lost."""
+    (tmp_path / "pyproject.toml").write_text(_PROJECT)
+    (tmp_path / "conftest.py").write_text(_RINGING)
+    (tmp_path / "test_a.py").write_text(
+        f"def test_it(harness_environment):\n    assert harness_environment.seed == '{_TOKEN}'\n"
+    )
+    options = ("--junitxml=report.xml", "-s")
+    run = pytest_in(tmp_path, *options, variables={"MY_TOKEN": _TOKEN})
+
+    assert set(re.findall("rang in (.*)", run.text)) == {
+        "tell_properties",
+        "hide",
+        "leave_out_ours",
+    }
+    assert "1 failed" in run.text
+    assert _TOKEN not in run.text
+    assert "harness_abilities" in properties(run, "test_it")
 
 
 def test_a_report_is_no_moment_to_import(tmp_path: Path) -> None:

@@ -34,7 +34,6 @@ from harness.pytest_plugin.fixtures import (
     harness_url,
 )
 from harness.pytest_plugin.header import asked_for, header
-from harness.pytest_plugin.interrupts import through_an_alarm
 from harness.pytest_plugin.options import add_options, read_settings
 from harness.pytest_plugin.state import (
     ASKED,
@@ -172,11 +171,13 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Tell what happened, while the environment is still there."""
     if PLACE in item.stash and call.when != "teardown":
+        from harness.pytest_plugin.interrupts import through_an_alarm
         from harness.pytest_plugin.telling import tell_properties
 
         through_an_alarm(partial(tell_properties, item))
     ours = _is_ours(item)
     if ours and call.excinfo is not None and not item.config.getoption("fulltrace", default=False):
+        from harness.pytest_plugin.interrupts import through_an_alarm
         from harness.pytest_plugin.tracebacks import leave_out_ours
 
         own = partial(leave_out_ours, call.excinfo.value, root=item.config.rootpath)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +26,8 @@ from tests.backends import in_containers
 from tests.integration.networks import a_network
 
 pytestmark = in_containers
+
+BOUND_S = 40
 
 
 @pytest.fixture
@@ -109,6 +116,33 @@ async def test_one_that_is_slow_to_go_keeps_nothing_else(monkeypatch: pytest.Mon
     engine().left.sweep(run_id)
 
 
+def test_a_cleaner_whose_engine_was_busy_asks_again(tmp_path: Path) -> None:
+    """When its harness is gone: what is there of containers does not stay."""
+    where = engine().endpoint.url.removeprefix("unix://")
+    if not where.startswith("/"):
+        pytest.skip("the engine has no socket here")
+    run_id, door = f"test-busy-{fresh_id()}", tmp_path / "d.sock"
+    on_a_network(run_id, holder=run_id)
+    command = [sys.executable, "-m", "harness.environment.reaper", str(os.getpid())]
+    variables = {**os.environ, "DOCKER_HOST": f"unix://{door}"}
+    with socket.socket(socket.AF_UNIX) as busy:
+        busy.bind(str(door))
+        busy.listen()
+        busy.settimeout(BOUND_S)
+        cleaner = subprocess.Popen(command, stdin=subprocess.PIPE, env=variables)
+        assert cleaner.stdin is not None
+        cleaner.stdin.write(f"{run_id} contain\n".encode())
+        cleaner.stdin.flush()
+        # It knocks, and asks then.
+        for _ in range(2):
+            busy.accept()[0].close()
+        door.unlink()
+        door.symlink_to(where)
+    cleaner.communicate(timeout=BOUND_S)
+
+    assert engine().left.remains(run_id) == []
+
+
 @pytest.fixture
 def ended() -> Iterator[Box]:
     """A container that was there for a moment."""
@@ -140,9 +174,11 @@ def test_what_ends_just_before_it_is_ended_is_no_trouble(
     """It was running, or frozen, when it was looked at."""
     if removed:
         engine().remove(ended.name)
-    monkeypatch.setattr(Box, "state", lambda _: BoxState(status=status))
+    with monkeypatch.context() as patch:
+        patch.setattr(Box, "state", lambda _: BoxState(status=status))
+        act(ended)
 
-    act(ended)
+    assert not ended.state().alive
 
 
 def test_why_it_did_not_start_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network
+from pathlib import Path
 from typing import Any
 
-from harness.daemons.base import Limits
+import pytest
+
+from harness.daemons.base import Container, Limits
+from harness.daemons.container import Containerized
+from harness.environment import compose_daemon
 from harness.environment.compose_override import (
     EDGE,
     Plan,
@@ -15,6 +20,7 @@ from harness.environment.compose_override import (
     override,
     undetermined,
 )
+from harness.environment.household import Household
 
 NOTHING = Limits(memory_bytes=None, cpus=None, processes=None, descriptors=None)
 LABELS = {"run": "r"}
@@ -155,3 +161,19 @@ def test_tags_stand_before_values():
     value = {"a b": Tagged("!reset", None), "ports": Tagged("!override", ["1:2"]), "n": [1, "ü"]}
 
     assert as_yaml(value) == '{"a b": !reset null, "ports": !override ["1:2"], "n": [1, "ü"]}'
+
+
+@pytest.mark.parametrize(("token", "given"), [("t", {"TOKEN": "t"}), (None, {})])
+def test_without_a_token_the_projects_own_counts(
+    token: str | None, given: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """An empty variable would go before what stands in its `.env`."""
+    told: list[Any] = []
+    monkeypatch.setattr(compose_daemon, "Compose", lambda *_, **more: told.append(more))
+    container = Container(compose=tmp_path / "compose.yaml", service="echo", port=9000)
+    daemon = Containerized(container=container, token=token, token_variable="TOKEN")
+    network: Any = None
+
+    compose_daemon.ComposeDaemon(daemon, Household(), network)
+
+    assert [each["variables"] for each in told] == [given]

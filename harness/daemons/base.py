@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final
 
 from harness.address import Address
+from harness.complaints import Complaint, refused
 from harness.daemons._container import Container
 from harness.daemons._limits import Limits
 from harness.dialects.base import Dialect
 from harness.dialects.exai import Exai
-from harness.errors import InvalidValue
 
-__all__ = ["Complaint", "Container", "Daemon", "Limits", "refused"]
-
-Complaint = tuple[str, str]
-"""Which field, and what is wrong with it."""
+__all__ = ["Container", "Daemon", "Limits"]
 
 _LONGEST_S: Final = 86_400
 _PATH: Final = re.compile(r'/[!"$-~]*')
@@ -28,12 +25,6 @@ _HTTP_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _VARIABLE: Final = re.compile(r"[^=\0]+")
 _PROMISE: Final = re.compile(r"[A-Za-z0-9_-]+")
-
-
-def refused(where: str, complaints: Sequence[Complaint]) -> InvalidValue:
-    """All that is wrong with one thing, in one error."""
-    problems = "1 problem" if len(complaints) == 1 else f"{len(complaints)} problems"
-    return InvalidValue(f"{where}: {problems}", complaints)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from harness.daemons.base import Complaint, Daemon
+from harness.complaints import Complaint
+from harness.daemons.base import Daemon
 
 __all__ = ["Command"]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from harness.address import Address, address_of_url
-from harness.daemons.base import Complaint, Daemon
+from harness.complaints import Complaint
+from harness.daemons.base import Daemon
 from harness.dialects.base import Dialect
 from harness.dialects.exai import Exai
 from harness.errors import InvalidValue

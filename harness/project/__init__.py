@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.address import Address
-from harness.daemons.base import Complaint, Daemon, refused
+from harness.complaints import Complaint, did_you_mean, found, refused
+from harness.daemons.base import Daemon
 from harness.daemons.reference import Reference
 from harness.daemons.running import Running
 from harness.errors import InvalidValue
 from harness.project.daemon import at_address, daemon_from_table, read_daemon
-from harness.project.table import Table, did_you_mean, found
+from harness.project.table import Table
 from harness.registry import catalogue
 
 __all__ = ["Project", "choose_daemon", "daemon_from_table", "read_project"]

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from harness.daemons.base import Complaint, Container
+from harness.complaints import Complaint
+from harness.daemons.base import Container
 from harness.errors import InvalidValue
 from harness.project.table import Table
 

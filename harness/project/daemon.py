@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.address import Address
-from harness.daemons.base import Complaint, Container, Daemon, Limits, refused
+from harness.complaints import Complaint, did_you_mean, found, refused
+from harness.daemons.base import Container, Daemon, Limits
 from harness.daemons.command import Command
 from harness.daemons.container import Containerized
 from harness.daemons.running import Running, split_url
@@ -19,7 +20,7 @@ from harness.errors import InvalidValue
 from harness.project.container import read_container
 from harness.project.dialect import dialect_named
 from harness.project.limits import read_limits
-from harness.project.table import Table, did_you_mean, found
+from harness.project.table import Table
 
 __all__ = ["at_address", "daemon_from_table", "read_daemon"]
 

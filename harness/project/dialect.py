@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from harness.complaints import did_you_mean
 from harness.dialects.base import Dialect
 from harness.errors import InvalidValue
-from harness.project.table import did_you_mean
 
 __all__ = ["dialect_named"]
 

@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from harness.daemons.base import Complaint, Limits
+from harness.complaints import Complaint, found
+from harness.daemons.base import Limits
 from harness.errors import InvalidValue
-from harness.project.table import Table, found
+from harness.project.table import Table
 
 __all__ = ["read_limits"]
 

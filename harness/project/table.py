@@ -11,34 +11,14 @@ in the wrong place.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
-from harness.daemons.base import Complaint
+from harness.complaints import Complaint, did_you_mean, found
 
-__all__ = ["Table", "did_you_mean", "found"]
+__all__ = ["Table"]
 
 _NONE: Final[Mapping[str, str]] = {}
-_KINDS: Final = {
-    str: "text",
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    list: "a list",
-    dict: "a table",
-}
-
-
-def found(value: Any) -> str:
-    """What a value is, in TOML's words."""
-    return _KINDS.get(type(value), "a date or time")
-
-
-def did_you_mean(word: str, known: Collection[str]) -> str:
-    """A question to end a complaint with; "" where nothing known is close."""
-    close = get_close_matches(word, known, n=1)
-    return f'; did you mean "{close[0]}"?' if close else ""
 
 
 class Table:

@@ -1,0 +1,1 @@
+"""Coping: breaker, backoff, metrics, configuration, connections. No socket and no clock here."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -124,7 +123,6 @@ def key(
     return field(default=default, repr=not secret, metadata={"key": rules})
 
 
-@cache
 def keys_of(settings: type[Settings]) -> Mapping[str, Key]:
     """The keys of a settings class, in the order they are written."""
     hints = get_type_hints(settings)

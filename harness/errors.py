@@ -12,12 +12,13 @@ Every exception of the harness, and the one table that says what an error proves
     ├── NotIsolated         a test left something behind that others would meet
     ├── ProxyError          the proxy's API answered with an error, or not at all
     ├── HistoryDamaged      a record that cannot be read
+    ├── BreakerOpen         a breaker lets nothing through to its peer
     ├── ConnectFailed       no session: refused, no hello, wrong token
     ├── CallFailed          the call certainly did not happen
     └── CallUnknown         the call may have happened
 
 `InvalidValue` is the caller's fault, `EnvironmentFailed`, `ProxyError` and
-`HistoryDamaged` are the harness's or the machine's, the last three tell of the
+`HistoryDamaged` are the harness's or the machine's, the last four tell of the
 daemon or the wire.
 
 This module imports no library: the rooms that use one map its exceptions to the
@@ -36,6 +37,7 @@ __all__ = [
     "EXIT_USAGE",
     "EXIT_VALID",
     "OUTCOMES",
+    "BreakerOpen",
     "CallError",
     "CallFailed",
     "CallUnknown",
@@ -189,6 +191,25 @@ class ProxyError(HarnessError):
 
 class HistoryDamaged(HarnessError):
     """A record of a run cannot be read as one."""
+
+
+class BreakerOpen(HarnessError):
+    """
+    Nothing was sent: the breaker in front of a peer is open, or tries it with others just now.
+
+    Attributes:
+        name: The breaker's name.
+        retry_after_s: Seconds until it lets a call through to try the peer; None where that
+            hangs on calls under way.
+        kind: "breaker_open", a key of `OUTCOMES`.
+    """
+
+    kind: Final = "breaker_open"
+
+    def __init__(self, headline: str, *, name: str, retry_after_s: float | None) -> None:
+        super().__init__(headline)
+        self.name = name
+        self.retry_after_s = retry_after_s
 
 
 class ConnectFailed(HarnessError):

@@ -63,13 +63,13 @@ $(TOOLS)/zizmor/bin/zizmor:
 	$(PYTHON) -m venv $(TOOLS)/zizmor
 	$(TOOLS)/zizmor/bin/pip install -q --disable-pip-version-check $(ZIZMOR)
 
-bench: $(VENV)/ready-test  ## the figures, each as a ratio or with its spread
+bench: $(VENV)/ready-bench  ## the figures, each as a ratio or with its spread
 	$(BIN)/python -m tests.benchmarks
 
 constraints: $(VENV)/python  ## write constraints.txt anew from what the index serves today
 	rm -rf .venv-fresh
 	$(PYTHON) -m venv .venv-fresh
-	.venv-fresh/bin/pip install -q --disable-pip-version-check '.[dev]'
+	.venv-fresh/bin/pip install -q --disable-pip-version-check '.[bench,dev]'
 	{ head -2 constraints.txt; .venv-fresh/bin/pip freeze --exclude ws-harness; } > constraints.new
 	mv constraints.new constraints.txt
 	rm -rf .venv-fresh
@@ -79,7 +79,7 @@ clean:  ## remove the virtual environment, runs and caches
 	  .import_linter_cache .hypothesis
 	find harness tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A plain install, a test install, a developer's install; each is made again when what it
+# A plain install, a test install, one for benchmarks, a developer's; each is made again when what it
 # depends on changed.
 INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
@@ -99,6 +99,11 @@ $(VENV)/ready: $(VENV)/python pyproject.toml constraints.txt
 $(VENV)/ready-test: $(VENV)/ready
 	@echo "installing what the tests use"
 	@$(INSTALL) -e '.[selftest]'
+	@touch $@
+
+$(VENV)/ready-bench: $(VENV)/ready-test
+	@echo "installing what the benchmarks compare with"
+	@$(INSTALL) -e '.[bench]'
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready-test

@@ -3,6 +3,7 @@
 from harness.resilience.breaker.automaton import Breaker, Observer
 from harness.resilience.breaker.counting import KINDS, Counting, Verdict
 from harness.resilience.breaker.permit import Permit
+from harness.resilience.breaker.registry import Breakers
 from harness.resilience.breaker.values import BreakerReport, BreakerSettings, State, Transition
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Breaker",
     "BreakerReport",
     "BreakerSettings",
+    "Breakers",
     "Counting",
     "Observer",
     "Permit",

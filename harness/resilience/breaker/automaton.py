@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from threading import Lock
-from typing import Any, Final, ParamSpec, TypeVar, cast
+from typing import Any, Final, ParamSpec, TypeVar
 
 from harness.errors import BreakerOpen, InvalidValue
 from harness.resilience.breaker.counting import Counting, Verdict
@@ -101,6 +101,11 @@ class Breaker:
         return self._state
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it lets every call through."""
+        return self._state == "closed"
+
+    @property
     def settings(self) -> BreakerSettings:
         """What it goes by."""
         return self._settings
@@ -140,20 +145,21 @@ class Breaker:
         Raises:
             BreakerOpen: If it does not; the function was not called.
         """
-        # Before `_plain`: should another thread open it in between, this call is of the old epoch.
+        # Before the state: should another thread open it in between, this call is of the old epoch.
         epoch = self._epoch
-        if not self._plain:
+        if self._state != "closed":
             with self.admit() as permit:
                 result = function(*args, **kwargs)
                 permit.returned(result)
                 return result
+        started_s = self._clock() if self._timed else None
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
-            self._end(epoch, self._counting.of_error(error), None)
+            self._end(epoch, self._counting.of_error(error), started_s)
             raise
-        if self._streak:
-            self._end(epoch, "success", None)
+        if self._streak or not self._plain:
+            self._end(epoch, self._counting.of_result(result), started_s)
         return result
 
     async def call_async(
@@ -161,18 +167,19 @@ class Breaker:
     ) -> R:
         """Await what a function returns, if the breaker lets it through. Raises as `call`."""
         epoch = self._epoch
-        if not self._plain:
+        if self._state != "closed":
             with self.admit() as permit:
                 result = await function(*args, **kwargs)
                 permit.returned(result)
                 return result
+        started_s = self._clock() if self._timed else None
         try:
             result = await function(*args, **kwargs)
         except BaseException as error:
-            self._end(epoch, self._counting.of_error(error), None)
+            self._end(epoch, self._counting.of_error(error), started_s)
             raise
-        if self._streak:
-            self._end(epoch, "success", None)
+        if self._streak or not self._plain:
+            self._end(epoch, self._counting.of_result(result), started_s)
         return result
 
     def protect(self, function: Callable[P, R]) -> Callable[P, R]:
@@ -197,9 +204,13 @@ class Breaker:
 
             return cast("Callable[P, R]", guarded_async)
 
+        direct: Callable[..., R] = self.call
+
         @wraps(function)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            return self.call(function, *args, **kwargs)
+            if kwargs:
+                return self.call(function, *args, **kwargs)
+            return direct(function, *args)
 
         return guarded
 
@@ -218,7 +229,7 @@ class Breaker:
                 state == "half_open" and self._probing < self._settings.probes
             ):
                 self._probing += state == "half_open"
-                started_s = None if self._settings.slow_call_s is None else self._clock()
+                started_s = self._clock() if self._timed else None
                 permit = Permit(self._end, self._counting, self._epoch, started_s)
             else:
                 self._refusals += 1
@@ -254,13 +265,9 @@ class Breaker:
     def _adopt(self, settings: BreakerSettings) -> None:
         self._settings = settings
         self._window: Window | None = window_of(settings)
-        self._mark_plain()
-
-    def _mark_plain(self) -> None:
-        """Whether a success needs nothing noted but that a row of failures is over."""
-        self._plain = (
-            self._state == "closed" and self._window is None and self._counting.kind_of is None
-        )
+        self._timed = settings.slow_call_s is not None
+        # Whether a success needs no note, but that a row of failures is over.
+        self._plain = self._window is None and self._counting.kind_of is None
 
     def _settle(self) -> State:
         """Do what time has brought about; the state then."""
@@ -280,8 +287,9 @@ class Breaker:
     def _end(self, epoch: int, verdict: Verdict, started_s: float | None) -> None:
         """A call that was let in has ended. Takes the lock."""
         with self._lock:
-            # A half-open time that has run out ends before what comes too late for it.
-            self._settle()
+            if self._state != "closed":
+                # A half-open time that has run out ends before what comes too late for it.
+                self._settle()
             if epoch != self._epoch:
                 self._stale += 1
             elif self._state == "half_open":
@@ -289,7 +297,8 @@ class Breaker:
                 self._end_probe(verdict, self._clock(), started_s)
             elif verdict != "ignored":
                 self._end_closed(verdict == "failure", started_s)
-        self._tell()
+        if self._untold:
+            self._tell()
 
     def _end_probe(self, verdict: Verdict, now_s: float, started_s: float | None) -> None:
         if verdict == "failure":
@@ -323,7 +332,6 @@ class Breaker:
         self._epoch += 1
         self._opens += after == "open"
         self._forget()
-        self._mark_plain()
         self._untold.append(
             Transition(
                 name=self.name,

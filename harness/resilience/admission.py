@@ -1,0 +1,345 @@
+"""
+Who is let in, and how much of it: connections, sessions, calls, messages.
+
+No socket and no clock here: the time is handed in. Whoever serves asks before it does, and
+says when something ended.
+
+Rule: what is refused has taken nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from harness.resilience.settings import Settings, key
+
+__all__ = ["Admission", "AdmissionSettings", "Refused", "TokenBucket"]
+
+_MOST_BUCKETS: Final = 10_000
+_FIRST_SWEEP: Final = 64
+# Who waits exactly as long as it was told must not fail by a rounding.
+_ONE: Final = 1 - 1e-9
+
+_BURST: Final = "how many messages {} may send at once, after a pause"
+_RATE: Final = "how many messages a second {} may send for long"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdmissionSettings(Settings):
+    """How many connections, sessions, calls and messages a daemon takes. All of it is live."""
+
+    max_connections: int = key(
+        1000,
+        about="how many connections there may be; one more is closed with 1008",
+        low=1,
+        variable="MAX_CONNECTIONS",
+        advice="each needs a descriptor; stay below the limit of the process",
+    )
+    max_connections_per_address: int = key(
+        10,
+        about="how many connections one address may have",
+        low=1,
+        variable="MAX_CONNECTIONS_PER_IP",
+        advice="as many as max_connections behind a proxy, where all have its address",
+    )
+    max_sessions: int = key(
+        100,
+        about="how many sessions there may be",
+        low=1,
+        variable="SESSION_MAX_CONCURRENT",
+        advice="one for each client that says hello",
+    )
+    max_inflight: int = key(
+        24,
+        about="how many calls may run at a time",
+        low=1,
+        variable="EXAI_WS_GLOBAL_MAX_INFLIGHT",
+        advice="what the tools' own back ends bear",
+    )
+    max_inflight_per_session: int = key(
+        8,
+        about="how many calls of one session may run at a time",
+        low=1,
+        variable="EXAI_WS_SESSION_MAX_INFLIGHT",
+    )
+    messages_per_s: float | None = key(
+        100.0,
+        about=_RATE.format("all together"),
+        above=0,
+        variable="RATE_LIMIT_GLOBAL_REFILL_RATE",
+        advice="above what was measured in a load test, or it is the bottleneck",
+    )
+    burst_messages: int = key(
+        1000,
+        about=_BURST.format("all together"),
+        low=1,
+        variable="RATE_LIMIT_GLOBAL_CAPACITY",
+    )
+    messages_per_s_per_address: float | None = key(
+        10.0,
+        about=_RATE.format("one address"),
+        above=0,
+        variable="RATE_LIMIT_IP_REFILL_RATE",
+        advice='as messages_per_s, or "none", behind a proxy',
+    )
+    burst_messages_per_address: int = key(
+        100,
+        about=_BURST.format("one address"),
+        low=1,
+        variable="RATE_LIMIT_IP_CAPACITY",
+    )
+    messages_per_s_per_session: float | None = key(
+        5.0,
+        about=_RATE.format("one session"),
+        above=0,
+        variable="RATE_LIMIT_USER_REFILL_RATE",
+        advice="what one client needs when it is busy",
+    )
+    burst_messages_per_session: int = key(
+        50,
+        about=_BURST.format("one session"),
+        low=1,
+        variable="RATE_LIMIT_USER_CAPACITY",
+    )
+
+    def contradictions(self) -> Iterable[tuple[tuple[str, ...], str]]:
+        """A part may not have more than the whole: its limit would never be met."""
+        for part, whole in _PARTS:
+            had, most = getattr(self, part), getattr(self, whole)
+            if had is not None and most is not None and had > most:
+                yield (part, whole), f"{had:g} is more than {whole}, {most:g}; it would never hold"
+
+
+_PARTS: Final = (
+    ("max_connections_per_address", "max_connections"),
+    ("max_inflight_per_session", "max_inflight"),
+    ("messages_per_s_per_address", "messages_per_s"),
+    ("burst_messages_per_address", "burst_messages"),
+    ("messages_per_s_per_session", "messages_per_s"),
+    ("burst_messages_per_session", "burst_messages"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """
+    Why something was not let in.
+
+    Attributes:
+        limit: The key of `AdmissionSettings` that was met.
+        found: What there would be with this one.
+        allowed: What there may be.
+        retry_after_s: When the same would be let in if nothing else came; None where that hangs
+            on somebody else's end.
+    """
+
+    limit: str
+    found: float
+    allowed: float
+    retry_after_s: float | None
+
+    def __str__(self) -> str:
+        then = "" if self.retry_after_s is None else f"; again in {self.retry_after_s:.3g} s"
+        return f"{self.limit}: {self.found:.6g}, allowed {self.allowed:g}{then}"
+
+
+class TokenBucket:
+    """
+    A bucket that fills with time, one token for each message.
+
+    A clock that jumps back costs what would have come in meanwhile, and no more.
+
+    Args:
+        per_s: Tokens that come in each second, more than 0.
+        burst: How many it holds, 1 or more. It is full at first.
+        now: The time it begins, in seconds of any clock.
+    """
+
+    def __init__(self, *, per_s: float, burst: int, now: float) -> None:
+        self.per_s = per_s
+        self.burst = burst
+        self._tokens = float(burst)
+        self._at = now
+
+    def tokens(self, now: float) -> float:
+        """How many there are."""
+        gained = max(0.0, now - self._at) * self.per_s
+        self._at = now
+        self._tokens = min(float(self.burst), self._tokens + gained)
+        return self._tokens
+
+    def wait_s(self, now: float) -> float:
+        """How long until there is a whole one, in seconds; 0 where there is."""
+        tokens = self.tokens(now)
+        return 0.0 if tokens >= _ONE else (1.0 - tokens) / self.per_s
+
+    def take(self) -> None:
+        """Take one. Ask `wait_s` first."""
+        self._tokens -= 1.0
+
+    def adopt(self, *, per_s: float, burst: int, now: float) -> None:
+        """Fill at another rate from now on; what is in it stays, up to the new burst."""
+        kept = self.tokens(now)
+        self.per_s, self.burst = per_s, burst
+        self._tokens = min(float(burst), kept)
+
+
+class _Buckets:
+    """
+    The buckets of one kind of sender, by its name.
+
+    One that is full is as good as none and is dropped in time. There are never more than a fixed
+    number: beyond that those that were asked for longest ago are forgotten, which hands their
+    senders full ones.
+    """
+
+    def __init__(self, *, rate: str, burst: str) -> None:
+        self.limit = burst
+        self._keys = (rate, burst)
+        self._by_name: dict[str, TokenBucket] = {}
+        self._sweep_at = _FIRST_SWEEP
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def of(self, name: str, settings: AdmissionSettings, *, now: float) -> TokenBucket | None:
+        """The bucket of a sender, None where there is no limit."""
+        per_s, burst = (getattr(settings, each) for each in self._keys)
+        if per_s is None:
+            self._by_name.clear()
+            return None
+        bucket = self._by_name.pop(name, None)
+        if bucket is None:
+            self._make_room(now)
+            bucket = TokenBucket(per_s=per_s, burst=burst, now=now)
+        elif (bucket.per_s, bucket.burst) != (per_s, burst):
+            bucket.adopt(per_s=per_s, burst=burst, now=now)
+        # The last in the table is the one asked for last.
+        self._by_name[name] = bucket
+        return bucket
+
+    def _make_room(self, now: float) -> None:
+        if len(self._by_name) < self._sweep_at:
+            return
+        left = {
+            name: bucket
+            for name, bucket in self._by_name.items()
+            if bucket.tokens(now) < bucket.burst
+        }
+        if len(left) >= _MOST_BUCKETS:
+            # Many at a time: a flood of new names must not pay for a sweep each.
+            left = dict(list(left.items())[_MOST_BUCKETS // 4 :])
+        self._by_name = left
+        # Swept again when it has doubled: each new name pays for a fixed share of a sweep.
+        self._sweep_at = min(_MOST_BUCKETS, max(_FIRST_SWEEP, 2 * len(left)))
+
+
+class _Slots:
+    """Who holds how many of a thing."""
+
+    def __init__(self, *, whole: str, part: str = "") -> None:
+        self._whole = whole
+        self._part = part
+        self.held: Counter[str] = Counter()
+
+    def take(self, name: str, settings: AdmissionSettings) -> Refused | None:
+        counts = [(self._whole, self.held.total())]
+        if self._part:
+            counts.append((self._part, self.held[name]))
+        for limit, held in counts:
+            allowed = getattr(settings, limit)
+            if held >= allowed:
+                return Refused(limit=limit, found=held + 1, allowed=allowed, retry_after_s=None)
+        self.held[name] += 1
+        return None
+
+    def give_back(self, name: str) -> None:
+        # One too many, as at the end of what was refused, hands out no slot.
+        self.held[name] -= 1
+        if self.held[name] <= 0:
+            del self.held[name]
+
+
+class Admission:
+    """
+    Lets in or refuses; counts what is there.
+
+    Args:
+        settings: The limits.
+        clock: Seconds of a monotonic clock.
+    """
+
+    def __init__(self, settings: AdmissionSettings, *, clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._connections = _Slots(whole="max_connections", part="max_connections_per_address")
+        self._sessions = _Slots(whole="max_sessions")
+        self._calls = _Slots(whole="max_inflight", part="max_inflight_per_session")
+        self._buckets = tuple(
+            _Buckets(rate=f"messages_per_s{of}", burst=f"burst_messages{of}")
+            for of in ("", "_per_address", "_per_session")
+        )
+
+    def adopt(self, settings: AdmissionSettings) -> None:
+        """Go by other limits from now on. Whoever is in stays in, beyond a lower one too."""
+        self._settings = settings
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return self._connections.held.total()
+
+    @property
+    def calls(self) -> int:
+        """How many calls run."""
+        return self._calls.held.total()
+
+    def connect(self, address: str) -> Refused | None:
+        """A connection from there; None lets it in, and `disconnected` must follow once."""
+        return self._connections.take(address, self._settings)
+
+    def disconnected(self, address: str) -> None:
+        """A connection that was let in has ended."""
+        self._connections.give_back(address)
+
+    def join(self, session: str) -> Refused | None:
+        """A client that says hello; None lets it in, and `left` must follow once."""
+        return self._sessions.take(session, self._settings)
+
+    def left(self, session: str) -> None:
+        """A client that was let in has gone."""
+        self._sessions.give_back(session)
+
+    def begin(self, session: str) -> Refused | None:
+        """A call of a session; None lets it run, and `ended` must follow once."""
+        return self._calls.take(session, self._settings)
+
+    def ended(self, session: str) -> None:
+        """A call that was let run has ended."""
+        self._calls.give_back(session)
+
+    def message(self, *, address: str, session: str) -> Refused | None:
+        """
+        A message that came in.
+
+        Returns:
+            None where it is let in; else the limit it has to wait for longest.
+        """
+        now = self._clock()
+        names = ("", address, session)
+        asked = [
+            (bucket, kind.limit)
+            for kind, name in zip(self._buckets, names, strict=True)
+            if (bucket := kind.of(name, self._settings, now=now)) is not None
+        ]
+        waits = [(bucket.wait_s(now), bucket, limit) for bucket, limit in asked]
+        wait_s, bucket, limit = max(waits, key=lambda each: each[0], default=(0.0, None, ""))
+        if bucket is not None and wait_s > 0:
+            found = bucket.burst - bucket.tokens(now) + 1
+            return Refused(limit=limit, found=found, allowed=bucket.burst, retry_after_s=wait_s)
+        for each, _ in asked:
+            each.take()
+        return None

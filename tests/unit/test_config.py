@@ -1,0 +1,459 @@
+"""Configurations from their sources, where each value came from, and all that can be wrong."""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import InvalidValue
+from harness.resilience.admission import AdmissionSettings
+from harness.resilience.config import KEYS, PRESETS, SECTIONS, Config, load
+from harness.resilience.config.loading import Sources, joined
+from harness.resilience.config.presets import ABOUT
+from harness.resilience.config.sources import of_arguments, of_environment, of_table
+
+TOKEN = "right-4711"
+VARIABLES = [rules.variable for rules in KEYS.values() if rules.variable]
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a file may be, by a short name."""
+    monkeypatch.chdir(tmp_path)
+    return Path("daemon.toml")
+
+
+def refused(file: Path | None = None, **sources: Any) -> tuple[tuple[str, str], ...]:
+    with pytest.raises(InvalidValue) as caught:
+        load(file, **sources)
+    return caught.value.details
+
+
+def test_without_any_source_there_are_the_defaults():
+    """
+    Nobody has to configure anything.
+    """
+    loaded = load()
+
+    assert loaded.config == Config()
+    assert loaded.preset is None
+    assert {loaded.origin(name) for name in KEYS} == {"default"}
+
+
+def test_a_later_source_wins_key_by_key(file: Path):
+    """
+    A preset, a file, the environment, arguments; each value knows which of them gave it.
+    """
+    file.write_text(
+        'preset = "testing"\n[server]\ndrain_s = 2\nport = 1\ncall_timeout_s = 7\nhost = "::1"\n'
+    )
+
+    loaded = load(
+        file,
+        environment={"EXAI_WS_PORT": "2", "EXAI_WS_CALL_TIMEOUT": "8.5"},
+        arguments={"server.call_timeout_s": "9"},
+    )
+
+    server = loaded.config.server
+    assert (server.hello_timeout_s, server.drain_s, server.port) == (2, 2, 2)
+    assert (server.call_timeout_s, server.close_timeout_s) == (9, 1)
+    assert [
+        loaded.origin(f"server.{key}")
+        for key in ("close_timeout_s", "hello_timeout_s", "drain_s", "port", "call_timeout_s")
+    ] == [
+        "default",
+        'preset "testing"',
+        "file daemon.toml",
+        "environment EXAI_WS_PORT",
+        "argument",
+    ]
+
+
+def test_nobody_asks_for_the_origin_of_a_key_that_is_not_there():
+    """
+    The error has the name that was meant.
+    """
+    with pytest.raises(InvalidValue, match=r'"server.prot" is no key; did you mean "server.port"'):
+        load().origin("server.prot")
+
+
+def test_a_later_source_chooses_the_preset(file: Path):
+    """
+    A file says one, the environment another, an argument a third.
+    """
+    file.write_text('preset = "testing"')
+    environment = {"EXAI_CONFIG_PRESET": "development"}
+
+    assert load(file).preset == "testing"
+    assert load(file, environment=environment).preset == "development"
+    assert load(environment=environment, arguments={"preset": "production"}).preset == "production"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_right_and_names_keys_that_there_are(preset: str):
+    """
+    It differs from the defaults in each key that it names.
+    """
+    config = load(arguments={"preset": preset}).config
+
+    assert preset in ABOUT
+    for name, value in PRESETS[preset].items():
+        assert config.value(name) == value != KEYS[name].default, name
+
+
+def test_production_admits_everybody_from_one_address():
+    """
+    Behind a proxy all 2000 clients have the proxy's, and together send 50 000 messages a second.
+    """
+    admission = load(arguments={"preset": "production"}).config.admission
+
+    assert admission.max_connections_per_address >= 2000
+    assert admission.max_connections >= 2000
+    assert admission.max_sessions >= 2000
+    for rate in ("", "_per_address", "_per_session"):
+        assert getattr(admission, f"messages_per_s{rate}") >= 50_000
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("server.port", "0", 0),
+        ("server.drain_s", "0.5", 0.5),
+        ("server.host", "none", "none"),
+        ("alerts.warn_p95_ms", "none", None),
+        ("alerts.warn_p95_ms", "250", 250.0),
+        ("admission.messages_per_s", "none", None),
+        ("breaker.policy", "count_window", "count_window"),
+    ],
+)
+def test_a_text_becomes_what_its_key_is(name: str, text: str, value: Any):
+    """
+    "none" is no value where the key may have none.
+    """
+    assert load(arguments={name: text}).config.value(name) == value
+
+
+def test_an_argument_may_be_the_value_itself(file: Path):
+    """
+    A program that starts a daemon has no texts to make.
+    """
+    file.write_text('[alerts]\nwarn_p95_ms = "none"')
+
+    assert load(file).config.alerts.warn_p95_ms is None
+    assert load(file, arguments={"alerts.warn_p95_ms": 7}).config.alerts.warn_p95_ms == 7
+    assert load(arguments={"alerts.warn_p95_ms": None}).config.alerts.warn_p95_ms is None
+
+
+def test_an_empty_variable_is_one_that_nobody_set():
+    """
+    Compose hands on empty ones for those that are not there.
+    """
+    loaded = load(environment=dict.fromkeys([*VARIABLES, "EXAI_CONFIG_PRESET"], ""))
+
+    assert loaded.config == Config()
+    assert loaded.origin("server.port") == "default"
+
+
+def test_no_two_keys_are_read_from_one_variable():
+    """
+    Nor is a key's variable the preset's.
+    """
+    assert {n for n in Counter([*VARIABLES, "EXAI_CONFIG_PRESET"]).values() if n > 1} == set()
+
+
+def test_secrets_have_a_variable():
+    """
+    It is the only way that they are let in by.
+    """
+    assert all(rules.variable for rules in KEYS.values() if rules.secret)
+
+
+def test_a_secret_is_shown_nowhere(file: Path):
+    """
+    It stands in the configuration alone.
+    """
+    file.write_text(f'[server]\ntoken = "{TOKEN}"')
+    loaded = load(environment={"EXAI_WS_TOKEN": TOKEN})
+
+    assert loaded.config.server.token == TOKEN
+    assert TOKEN not in f"{loaded!r} {loaded}"
+    for source in ({"file": file}, {"arguments": {"server.token": TOKEN}}):
+        [(key, why)] = refused(**source)
+        assert key == "server.token"
+        assert "a secret has no place here; set the variable EXAI_WS_TOKEN" in why
+        assert TOKEN not in why
+
+
+def test_ten_mistakes_of_a_file_come_at_once(file: Path):
+    """
+    Each with its key, what was expected, what was found, and the file.
+    """
+    file.write_text(
+        """\
+preset = "prodution"
+breaker = 3
+
+[server]
+prot = 8080
+port = 70000
+host = 8
+token = "right-4711"
+drain_s = nan
+
+[admision]
+
+[alerts]
+warn_error_rate = 1.5
+warn_queue_fill = "most"
+"""
+    )
+
+    with pytest.raises(InvalidValue) as caught:
+        load(file)
+
+    assert (
+        str(caught.value)
+        == """\
+configuration: 10 problems
+  breaker                 expected a table, found a whole number (file daemon.toml)
+  server.prot             unknown key; server takes host, port, token, max_message_bytes, \
+max_call_bytes, hello_timeout_s, call_timeout_s, close_timeout_s, progress_interval_s, drain_s; \
+did you mean "port"? (file daemon.toml)
+  server.token            a secret has no place here; set the variable EXAI_WS_TOKEN \
+(file daemon.toml)
+  admision                unknown section; expected """
+        + ", ".join(SECTIONS)
+        + """; did you mean "admission"? (file daemon.toml)
+  preset                  expected "development" or "production" or "testing", found \
+"prodution"; did you mean "production"? (file daemon.toml)
+  server.host             expected text, found 8 (file daemon.toml)
+  server.port             expected a whole number, at least 0, at most 65535, found 70000 \
+(file daemon.toml)
+  server.drain_s          expected a number, at least 0, at most 86400, found nan \
+(file daemon.toml)
+  alerts.warn_error_rate  expected a number, above 0, at most 1, or "none", found 1.5 \
+(file daemon.toml)
+  alerts.warn_queue_fill  expected a number, above 0, at most 1, or "none", found "most" \
+(file daemon.toml)"""
+    )
+
+
+def test_mistakes_of_all_sources_come_at_once(file: Path):
+    """
+    That of a file also where a variable has taken its place: the variable may go.
+    """
+    file.write_text("[server]\nport = -1")
+
+    details = refused(
+        file,
+        environment={"EXAI_WS_PORT": "http", "EXAI_CONFIG_PRESET": "test"},
+        arguments={"server.drain_s": "long", "serve.port": "1", "port": "1", "preset": 3},
+    )
+
+    expected = "expected a whole number, at least 0, at most 65535, found"
+    presets = 'expected "development" or "production" or "testing", found'
+    sections = f'unknown key; expected "section.key" of {", ".join(SECTIONS)}'
+    assert dict.fromkeys(details) == dict.fromkeys(
+        [
+            ("serve.port", f'{sections}; did you mean "server.port"? (argument)'),
+            ("port", f"{sections} (argument)"),
+            (
+                "preset",
+                f'{presets} "test"; did you mean "testing"? (environment EXAI_CONFIG_PRESET)',
+            ),
+            ("preset", f"{presets} a whole number (argument)"),
+            ("server.port", f"{expected} -1 (file daemon.toml)"),
+            ("server.port", f'{expected} "http" (environment EXAI_WS_PORT)'),
+            (
+                "server.drain_s",
+                'expected a number, at least 0, at most 86400, found "long" (argument)',
+            ),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "cannot be read: No such file or directory; see that it is there, a file"),
+        (b"[server]\nport = = 1", "is no TOML: Invalid value (at line 2, column 8); mend that"),
+        (b"[server]\nhost = '\xff'", "is no TOML: byte 17 is not UTF-8; save it as UTF-8"),
+        (b"port = " + b"1" * 5000, "is no TOML: Exceeds the limit"),
+        (b"a = " + b"[" * 5000, "is no TOML: "),
+    ],
+    ids=["missing", "broken", "not utf-8", "digits", "nesting"],
+)
+def test_a_file_that_cannot_be_read_is_one_mistake_among_others(
+    file: Path, content: bytes | None, why: str
+):
+    """
+    What is wrong elsewhere is told beside it.
+    """
+    if content is not None:
+        file.write_bytes(content)
+
+    details = refused(file, environment={"EXAI_WS_PORT": "x"})
+
+    assert [where for where, _ in details] == ["daemon.toml", "server.port"]
+    assert details[0][1].startswith(why)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**400, -(10**400), 10**5000, float("inf"), float("nan")],
+    ids=["large", "small", "many digits", "infinite", "nan"],
+)
+@pytest.mark.parametrize("name", ["server.port", "server.drain_s", "admission.max_sessions"])
+def test_a_number_beyond_all_bounds_is_refused(name: str, value: float):
+    """
+    One that no float holds is told as infinite.
+    """
+    [(where, why)] = refused(arguments={name: value})
+
+    assert where == name
+    assert why.endswith(("found inf (argument)", "found -inf (argument)", "found nan (argument)"))
+
+
+@pytest.mark.parametrize(
+    ("part", "whole"),
+    [
+        ("admission.max_connections_per_address", "admission.max_connections"),
+        ("admission.max_inflight_per_session", "admission.max_inflight"),
+        ("admission.messages_per_s_per_address", "admission.messages_per_s"),
+        ("admission.messages_per_s_per_session", "admission.messages_per_s"),
+        ("admission.burst_messages_per_address", "admission.burst_messages"),
+        ("admission.burst_messages_per_session", "admission.burst_messages"),
+        ("server.max_call_bytes", "server.max_message_bytes"),
+        ("alerts.warn_p95_ms", "alerts.critical_p95_ms"),
+        ("alerts.warn_open_breakers", "alerts.critical_open_breakers"),
+    ],
+)
+def test_a_part_may_be_as_much_as_the_whole_and_no_more(part: str, whole: str):
+    """
+    One less and as much are right; one more is told of the part, and names the other.
+    """
+    most = 2000
+    for each in (most - 1, most):
+        load(arguments={whole: most, part: each})
+
+    [(where, why)] = refused(arguments={whole: most, part: most + 1})
+
+    assert where == part
+    assert whole.partition(".")[2] in why
+
+
+def test_a_contradiction_with_a_default_says_that_it_is_one():
+    """
+    Else a reader looks for a value that nobody wrote.
+    """
+    [complaint] = refused(environment={"MAX_CONNECTIONS": "5"})
+
+    assert complaint == (
+        "admission.max_connections_per_address",
+        "10 is more than max_connections, 5; it would never hold (default)",
+    )
+
+
+def test_a_wrong_preset_makes_nothing_else_look_wrong():
+    """
+    What a preset that nobody knows would have said may be what makes the rest right.
+    """
+    details = refused(arguments={"preset": "prod", "admission.max_connections_per_address": "2000"})
+
+    assert [where for where, _ in details] == ["preset"]
+
+
+def test_a_host_is_not_empty(file: Path):
+    """
+    It would mean every address of the machine.
+    """
+    file.write_text('[server]\nhost = ""')
+
+    assert refused(file) == (
+        ("server.host", 'is empty; expected an address, such as "127.0.0.1" (file daemon.toml)'),
+    )
+
+
+def test_a_program_makes_a_configuration_without_any_source():
+    """
+    Sections check themselves.
+    """
+    config = replace(Config(), admission=AdmissionSettings(max_sessions=1))
+
+    assert config.value("admission.max_sessions") == 1
+    with pytest.raises(InvalidValue, match=r"AdmissionSettings: 1 problem"):
+        AdmissionSettings(max_sessions=0)
+
+
+_TEXTS = st.sampled_from(
+    ["", "none", "true", "1", "-1", "0.5", "1e999", "nan", "1_0", "\0", "\u0661", "testing", "x"]
+)
+_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.dates()
+    | _TEXTS
+    # Beyond floats, and beyond what Python writes out.
+    | st.sampled_from([400, 5000]).map(lambda digits: -(10**digits)),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_TEXTS, inner, max_size=2),
+    max_leaves=3,
+)
+_NAMES = st.sampled_from([*KEYS, "preset", "server", "server.", ".port", "", "server.prot", "a.b"])
+_TABLES = st.dictionaries(
+    st.sampled_from([*SECTIONS, "preset", "serve", ""]),
+    _VALUES
+    | st.dictionaries(
+        st.sampled_from(sorted({name.partition(".")[2] for name in KEYS} | {"", "x"})),
+        _VALUES,
+        max_size=4,
+    ),
+    max_size=3,
+)
+
+
+@given(
+    table=_TABLES,
+    variables=st.dictionaries(st.sampled_from(VARIABLES), _TEXTS, max_size=3),
+    arguments=st.dictionaries(_NAMES, _VALUES, max_size=3),
+)
+def test_whatever_is_given_is_loaded_or_refused(
+    table: dict[str, Any], variables: dict[str, str], arguments: dict[str, Any]
+):
+    """
+    And nothing else; what is loaded has all that arguments said.
+    """
+    layers = [of_table(table, origin="table"), of_environment(variables), of_arguments(arguments)]
+    try:
+        loaded = joined(layers, sources=Sources())
+    except InvalidValue:
+        return
+    assert {loaded.origin(name) for name in arguments if name != "preset"} <= {"argument"}
+
+
+@given(
+    st.dictionaries(st.sampled_from([*KEYS]), st.integers(0, 100) | st.just("none"), max_size=4),
+    st.dictionaries(st.sampled_from([*KEYS]), st.integers(0, 100) | st.just("none"), max_size=4),
+)
+def test_two_layers_of_different_keys_may_change_places(one: dict[str, Any], two: dict[str, Any]):
+    """
+    Order matters where both say something of one key, and nowhere else.
+    """
+    two = {name: value for name, value in two.items() if name not in one}
+
+    assert values(one, two) == values(two, one) == values(operator.or_(one, two))
+
+
+def values(*layers: dict[str, Any]) -> Config | None:
+    try:
+        return joined([of_arguments(each) for each in layers], sources=Sources()).config
+    except InvalidValue:
+        return None

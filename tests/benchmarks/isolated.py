@@ -154,7 +154,7 @@ def looped(statement: str, **names: Any) -> Candidate:
         names: What it uses; they are locals of the loop.
     """
     run = _compiled("def", statement, names)
-    return lambda n: run(n, clock=thread_time_ns, repeat=repeat, **names)
+    return lambda n: run(n, _clock=thread_time_ns, _repeat=repeat, **names)
 
 
 def awaited(statement: str, **names: Any) -> Candidate:
@@ -162,7 +162,7 @@ def awaited(statement: str, **names: Any) -> Candidate:
     run = _compiled("async def", statement, names)
 
     def candidate(n: int) -> int:
-        coroutine = run(n, clock=thread_time_ns, repeat=repeat, **names)
+        coroutine = run(n, _clock=thread_time_ns, _repeat=repeat, **names)
         try:
             coroutine.send(None)
         except StopIteration as end:
@@ -175,11 +175,11 @@ def awaited(statement: str, **names: Any) -> Candidate:
 def _compiled(define: str, statement: str, names: Mapping[str, Any]) -> Callable[..., Any]:
     # No number is made for a turn: repeat is the cheapest loop there is.
     source = f"""
-{define} run(n, *, {", ".join(["clock", "repeat", *names])}):
-    began = clock()
-    for _ in repeat(None, n):
+{define} run(_turns, *, {", ".join(["_clock", "_repeat", *names])}):
+    _began = _clock()
+    for _ in _repeat(None, _turns):
 {textwrap.indent(textwrap.dedent(statement), " " * 8)}
-    return clock() - began
+    return _clock() - _began
 """
     made: dict[str, Any] = {}
     exec(compile(source, "<candidate>", "exec"), made)

@@ -8,7 +8,7 @@ TOXICS := latency bandwidth timeout limit_data reset_peer
 
 .DEFAULT_GOAL := help
 .PHONY: help demo images test test-unit test-integration test-e2e inert lint lint-workflows bench \
-  constraints clean
+  docs constraints clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +65,9 @@ $(TOOLS)/zizmor/bin/zizmor:
 
 bench: $(VENV)/ready-bench  ## the figures, each as a ratio or with its spread
 	$(BIN)/python -m tests.benchmarks
+
+docs: $(VENV)/ready  ## write what docs/configuration.md says of every key anew
+	$(BIN)/python -m harness.resilience.config --write docs/configuration.md
 
 constraints: $(VENV)/python  ## write constraints.txt anew from what the index serves today
 	rm -rf .venv-fresh

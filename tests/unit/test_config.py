@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import InvalidValue
@@ -439,6 +439,7 @@ def test_whatever_is_given_is_loaded_or_refused(
     assert {loaded.origin(name) for name in arguments if name != "preset"} <= {"argument"}
 
 
+@settings(max_examples=30)
 @given(
     st.dictionaries(st.sampled_from([*KEYS]), st.integers(0, 100) | st.just("none"), max_size=4),
     st.dictionaries(st.sampled_from([*KEYS]), st.integers(0, 100) | st.just("none"), max_size=4),

@@ -9,8 +9,21 @@ docs/configuration.md has every key.
 
 from __future__ import annotations
 
+from harness.resilience.config.live import Change, Differences, Live, differences
 from harness.resilience.config.loading import Loaded, Sources, load
 from harness.resilience.config.presets import PRESETS
 from harness.resilience.config.sections import KEYS, SECTIONS, Config
 
-__all__ = ["KEYS", "PRESETS", "SECTIONS", "Config", "Loaded", "Sources", "load"]
+__all__ = [
+    "KEYS",
+    "PRESETS",
+    "SECTIONS",
+    "Change",
+    "Config",
+    "Differences",
+    "Live",
+    "Loaded",
+    "Sources",
+    "differences",
+    "load",
+]

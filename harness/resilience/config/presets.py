@@ -23,9 +23,10 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "development": {
         "breaker.failures": 3,
         "breaker.open_s": 30.0,
+        "retry.cap_s": 5.0,
     },
     "production": {
-        "server.drain_s": 30.0,
+        "server.drain_s": 8.0,
         # Behind a proxy every client has the proxy's address.
         "admission.max_connections": 2000,
         "admission.max_connections_per_address": 2000,
@@ -40,6 +41,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "admission.burst_messages_per_session": 100_000,
         "breaker.failures": 10,
         "breaker.open_s": 120.0,
+        "retry.cap_s": 60.0,
     },
     "testing": {
         "server.hello_timeout_s": 2.0,
@@ -55,6 +57,11 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "breaker.failures": 2,
         "breaker.open_s": 1.0,
         "breaker.half_open_s": 5.0,
+        "retry.base_s": 0.01,
+        "retry.cap_s": 1.0,
+        "retry.proof_s": 0.5,
+        "metrics.client_ttl_s": 30.0,
+        "metrics.clean_up_interval_s": 1.0,
     },
 }
 """By name and "section.key"."""

@@ -14,8 +14,10 @@ from typing import Any, Final, get_type_hints
 from harness.complaints import refused
 from harness.resilience.admission import AdmissionSettings
 from harness.resilience.alerts import AlertSettings
+from harness.resilience.backoff import RetrySettings
 from harness.resilience.breaker import BreakerSettings
 from harness.resilience.config.server import ServerSettings
+from harness.resilience.metrics import MetricsSettings
 from harness.resilience.settings import Key, Settings, keys_of
 
 __all__ = ["KEYS", "SECTIONS", "Config", "contradictions"]
@@ -33,6 +35,8 @@ class Config:
     server: ServerSettings = field(default_factory=ServerSettings)
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
+    retry: RetrySettings = field(default_factory=RetrySettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
     alerts: AlertSettings = field(default_factory=AlertSettings)
 
     def __post_init__(self) -> None:

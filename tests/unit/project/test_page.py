@@ -18,9 +18,14 @@ from tests.unit.project.tables import SERVE, refused
 PAGE = Path(__file__).resolve().parents[3] / "docs/configuration.md"
 
 
+def page() -> str:
+    """The part of the page that is about this."""
+    return PAGE.read_text().partition("\n# A daemon that copes\n")[0]
+
+
 def blocks(language: str) -> list[str]:
     """The pieces of code in the page that describes all this."""
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    return re.findall(rf"^```{language}\n(.*?)^```", page(), re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("block", blocks("toml"))
@@ -51,7 +56,7 @@ def test_the_page_lists_every_key_and_no_other(tmp_path: Path):
     """
     [(_, why)] = refused(tmp_path, {**SERVE, "?": 1})
     known = why.removeprefix("unknown key; daemon takes ").split(", ")
-    keys = PAGE.read_text().partition("## Keys")[2].partition("## ")[0]
+    keys = page().partition("## Keys")[2].partition("## ")[0]
 
     assert sorted(re.findall(r"^\| `(\w+)` ", keys, re.MULTILINE)) == sorted(known)
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("environment", "containers", "plugin", "daemon")
+BENCHMARKS = (
+    "environment",
+    "containers",
+    "plugin",
+    "daemon",
+    "test_hash_performance",
+    "test_cleanup_performance",
+    "test_metrics_overhead",
+)
 
 
 def main() -> int:

@@ -1,0 +1,429 @@
+"""
+Sessions that outlive their connections, and what is sent to them.
+
+No socket and no clock here. Whoever has them says what happened (`attach`, `lost`,
+`message_came`, `heard`, `acknowledged`, `writable`), and calls `advance` when `next_due_s` has
+passed; transports do what they are told at once.
+
+Rules:
+- A critical message is kept, or its end has been told (`End`), once. None vanishes.
+- What is sent to one session leaves in the order of `send`.
+- A session is known by its id and by nothing of its connection.
+- Of silence nobody concludes anything but by what was received.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final, Literal
+
+from harness.resilience.breaker import Breakers
+from harness.resilience.connections.outbox import Entry
+from harness.resilience.connections.peer import Peer, due
+from harness.resilience.connections.sending import LEAVING, SENT, Sending
+from harness.resilience.connections.values import (
+    GOING_AWAY,
+    ConnectionSettings,
+    Delivery,
+    End,
+    Farewell,
+    Message,
+    Transport,
+)
+from harness.resilience.metrics import Metrics
+
+__all__ = ["Connections"]
+
+_log = logging.getLogger(__name__)
+
+# Of a shutdown's time, for flushing; the rest is for the closing handshakes.
+_FLUSHING: Final = 0.7
+
+
+class Connections:
+    """
+    The sessions of one daemon.
+
+    One thread, or one event loop, calls all of it. Calls from within a transport's methods or
+    from `on_end` are allowed.
+
+    Args:
+        clock: Seconds that only go forward.
+        settings: Its bounds and times.
+        breakers: One for each session: a peer whose transports fail is left alone for a while.
+        metrics: Where everything is counted.
+        on_end: Told of each critical message that ended: session, message, how. What it raises
+            is logged.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        settings: ConnectionSettings,
+        breakers: Breakers,
+        metrics: Metrics,
+        on_end: Callable[[str, Message, End], None] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._settings = settings
+        self._breakers = breakers
+        self._metrics = metrics
+        self._sending = Sending(
+            clock=clock,
+            settings=settings,
+            metrics=metrics,
+            broke=self._broke,
+            ended=self._end,
+        )
+        self._on_end = on_end
+        self._peers: dict[str, Peer] = {}
+        # Those without a connection, the longest gone first.
+        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._due: list[tuple[float, str]] = []
+        self._advanced_s = clock()
+        self._waiting = 0
+        self._ended: list[tuple[str, Message, End]] = []
+        self._flush_until_s: float | None = None
+        self._close_until_s = 0.0
+        self._closed = 0
+        self._farewell: Farewell | None = None
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def __contains__(self, session: object) -> bool:
+        return session in self._peers
+
+    @property
+    def connected(self) -> int:
+        """How many sessions have a connection."""
+        return len(self._peers) - len(self._gone)
+
+    @property
+    def waiting(self) -> int:
+        """How many critical messages wait for a connection, of all sessions."""
+        return self._waiting
+
+    def kept(self, session: str) -> int:
+        """How many critical messages of a session have not ended yet; 0 of one not known."""
+        peer = self._peers.get(session)
+        return 0 if peer is None else len(peer.outbox)
+
+    def adopt(self, settings: ConnectionSettings) -> None:
+        """Go by other settings from now on; `keep` stays what it was."""
+        self._settings = settings
+        self._sending.adopt(settings)
+        now_s = self._clock()
+        for peer in self._peers.values():
+            self._schedule(peer, now_s)
+
+    # ---- what happens
+
+    def attach(self, session: str, transport: Transport) -> Literal["new", "resumed", "refused"]:
+        """
+        A session has a connection; what was kept for it is sent.
+
+        One it had before is aborted: the newest is the session's, the other may be half-open.
+
+        Returns:
+            "refused" where all places are taken by sessions with a connection, or we shut down.
+            The transport is then nobody's.
+        """
+        now_s = self._clock()
+        peer = self._peers.get(session)
+        resumed = peer is not None
+        if self._flush_until_s is not None:
+            return "refused"
+        if peer is None:
+            if len(self._peers) >= self._settings.max_sessions and not self._make_room():
+                return "refused"
+            peer = self._peers[session] = Peer(
+                session,
+                breaker=self._breakers.of(session),
+                figures=self._metrics.client(session),
+            )
+        elif peer.transport is transport:
+            return "resumed"
+        elif peer.transport is not None:
+            self._broke(peer, peer.transport)
+        self._gone.pop(session, None)
+        peer.transport = transport
+        peer.connection += 1
+        peer.heard_s = peer.asked_s = now_s
+        peer.pinged_s, peer.closing = None, False
+        peer.figures.opened()
+        self._sending.flush(peer, now_s)
+        self._settle(peer, now_s)
+        return "resumed" if resumed else "new"
+
+    def lost(self, session: str, transport: Transport) -> None:
+        """That connection is gone. Of one that was replaced this means nothing any more."""
+        peer = self._peers.get(session)
+        if peer is not None and peer.transport is transport:
+            now_s = self._clock()
+            self._detach(peer, now_s)
+            self._settle(peer, now_s)
+
+    def heard(self, session: str) -> None:
+        """Something came from the peer: a pong, a part of a message."""
+        peer = self._peers.get(session)
+        if peer is not None:
+            peer.heard_s = self._clock()
+            peer.pinged_s = None
+
+    def message_came(self, session: str) -> None:
+        """A whole message came from the peer."""
+        peer = self._peers.get(session)
+        if peer is not None:
+            peer.heard_s = peer.asked_s = self._clock()
+            peer.pinged_s = None
+            peer.figures.received()
+
+    def acknowledged(self, session: str, name: str) -> None:
+        """The peer has the message of that name, whichever connection says so."""
+        peer = self._peers.get(session)
+        if peer is None:
+            return
+        self._sending.acknowledged(peer, name)
+        self._settle(peer, self._clock())
+
+    def writable(self, session: str) -> None:
+        """The peer's transport has room again."""
+        peer = self._peers.get(session)
+        if peer is not None:
+            now_s = self._clock()
+            self._sending.flush(peer, now_s)
+            self._settle(peer, now_s)
+
+    # ---- sending
+
+    def send(self, session: str, message: Message) -> Delivery:
+        """
+        Send a message, or keep it where it is critical and cannot be sent now.
+
+        Raises:
+            InvalidValue: If it is critical, has no id, and is to be kept until acknowledged.
+        """
+        peer = self._peers.get(session)
+        if peer is None:
+            return Delivery(outcome="refused", why=f"no session {session} is known")
+        if self._flush_until_s is not None:
+            peer.figures.failed()
+            return LEAVING
+        delivery = self._sending.send(peer, message)
+        if delivery is not SENT or message.critical:
+            self._settle(peer, self._clock())
+        return delivery
+
+    # ---- time
+
+    @property
+    def next_due_s(self) -> float | None:
+        """When `advance` is to be called next, on the clock; None while nothing is to come."""
+        if self._farewell is not None:
+            return None
+        times = [self._due[0][0]] if self._due else []
+        if self._flush_until_s is not None:
+            before = self._flush_until_s > self._advanced_s
+            times.append(self._flush_until_s if before else self._close_until_s)
+        return min(times, default=None)
+
+    def advance(self) -> None:
+        """
+        Do what time has brought about: ping, expire, give up the silent, forget the gone.
+
+        A call that comes late by half the time a pong may take shows that we were held up: the
+        silence may be ours, so those who seem silent are asked once more.
+        """
+        now_s = self._clock()
+        if now_s < self._advanced_s:
+            self._go_back(now_s)
+        self._advanced_s = now_s
+        for peer, due_s in self._pop_due(now_s):
+            held_up = now_s - due_s >= self._settings.ping_timeout_s / 2
+            self._attend(peer, now_s, held_up=held_up)
+        self._go_on_leaving(now_s)
+        self._tell()
+
+    def _pop_due(self, now_s: float) -> list[tuple[Peer, float]]:
+        # All of them first: one that is due again at once has to wait for the next call.
+        peers = []
+        while self._due and self._due[0][0] <= now_s:
+            due_s, session = heapq.heappop(self._due)
+            peer = self._peers.get(session)
+            # What is not the peer's present entry was overtaken by an earlier one.
+            if peer is not None and peer.due_s == due_s:
+                peer.due_s = None
+                peers.append((peer, due_s))
+        return peers
+
+    def _attend(self, peer: Peer, now_s: float, *, held_up: bool) -> None:
+        settings = self._settings
+        if peer.transport is None:
+            if now_s - peer.gone_s >= settings.session_ttl_s:
+                self._forget(peer)
+                return
+        else:
+            self._look_after(peer, peer.transport, now_s, held_up=held_up)
+        self._sending.flush(peer, now_s)
+        self._settle(peer, now_s)
+
+    def _look_after(self, peer: Peer, transport: Transport, now_s: float, *, held_up: bool) -> None:
+        settings = self._settings
+        if peer.pinged_s is not None and now_s - peer.pinged_s >= settings.ping_timeout_s:
+            if not held_up:
+                peer.figures.timed_out()
+                self._broke(peer, transport)
+                return
+            peer.pinged_s = None
+        if peer.pinged_s is None and now_s - peer.heard_s >= settings.ping_interval_s:
+            peer.pinged_s = now_s
+            transport.ping()
+        idle_s = settings.idle_s
+        if idle_s is not None and now_s - peer.asked_s >= idle_s and not peer.closing:
+            peer.figures.timed_out()
+            peer.closing = True
+            transport.close(GOING_AWAY, f"idle for {idle_s:g} s", within_s=settings.ping_timeout_s)
+
+    def _schedule(self, peer: Peer, now_s: float) -> None:
+        """See to it that the peer is attended to when time next changes something about it."""
+        due_s = due(peer, self._settings, now_s)
+        if peer.due_s is None or due_s < peer.due_s:
+            peer.due_s = due_s
+            heapq.heappush(self._due, (due_s, peer.name))
+
+    def _go_back(self, now_s: float) -> None:
+        """The clock went back: nothing may wait for longer than it was to."""
+        self._due.clear()
+        for peer in self._peers.values():
+            peer.go_back(now_s)
+            self._schedule(peer, now_s)
+
+    # ---- the end
+
+    def shut_down(self, *, within_s: float | None = None) -> None:
+        """
+        Take no more, send what is kept, close every connection with 1001.
+
+        It goes on with `advance` and what is told of acknowledgements, room and losses, until
+        `farewell` has something to say.
+
+        Args:
+            within_s: Seconds until all is over, whatever peers do; None: as the settings say.
+        """
+        if self._flush_until_s is not None:
+            return
+        now_s = self._clock()
+        within_s = self._settings.shutdown_s if within_s is None else within_s
+        self._flush_until_s = now_s + within_s * _FLUSHING
+        self._close_until_s = now_s + within_s
+        for peer in list(self._peers.values()):
+            self._sending.flush(peer, now_s)
+            self._settle(peer, now_s)
+        self._go_on_leaving(now_s)
+        self._tell()
+
+    @property
+    def farewell(self) -> Farewell | None:
+        """What the shutdown came to; None until it is over."""
+        return self._farewell
+
+    def _go_on_leaving(self, now_s: float) -> None:
+        if self._flush_until_s is None or self._farewell is not None:
+            return
+        for peer in list(self._peers.values()):
+            self._leave(peer, now_s)
+        if self.connected == 0:
+            left = {name: len(peer.outbox) for name, peer in self._peers.items() if peer.outbox}
+            sessions = len(self._peers)
+            for peer in list(self._peers.values()):
+                self._forget(peer)
+            self._farewell = Farewell(sessions=sessions, closed=self._closed, left=left)
+
+    def _leave(self, peer: Peer, now_s: float) -> None:
+        """Close its connection, if all was sent or it is time."""
+        transport, flush_until_s = peer.transport, self._flush_until_s
+        if transport is None or flush_until_s is None:
+            return
+        if now_s >= self._close_until_s:
+            self._broke(peer, transport)
+        elif not peer.closing:
+            drained = not len(peer.outbox) and not transport.buffered()
+            if drained or now_s >= flush_until_s:
+                peer.closing = True
+                self._closed += 1
+                left_s = self._close_until_s - now_s
+                transport.close(GOING_AWAY, "going away", within_s=left_s)
+
+    # ---- what all of it needs
+
+    def _detach(self, peer: Peer, now_s: float) -> None:
+        """It has no connection any more; what was under way waits."""
+        peer.transport = None
+        peer.pinged_s, peer.closing = None, False
+        peer.gone_s = now_s
+        peer.outbox.connection_lost()
+        peer.figures.closed()
+        self._gone[peer.name] = None
+
+    def _broke(self, peer: Peer, transport: Transport) -> None:
+        self._detach(peer, self._clock())
+        transport.abort()
+
+    def _make_room(self) -> bool:
+        """Forget the session that has been without a connection for longest, if there is one."""
+        for name in self._gone:
+            self._forget(self._peers[name])
+            return True
+        return False
+
+    def _forget(self, peer: Peer) -> None:
+        while peer.outbox:
+            self._end(peer, peer.outbox.pop_oldest(), "left")
+        self._count(peer)
+        del self._peers[peer.name]
+        self._gone.pop(peer.name, None)
+        self._breakers.forget(peer.name)
+        self._metrics.breaker_forgotten(peer.name)
+
+    def _end(self, peer: Peer, entry: Entry, how: End) -> None:
+        if how == "expired":
+            peer.figures.expired()
+        elif how == "dropped":
+            self._metrics.queue_overflowed()
+        elif how in ("left", "poison"):
+            peer.figures.failed()
+        self._ended.append((peer.name, entry.message, how))
+
+    def _settle(self, peer: Peer, now_s: float) -> None:
+        """After anything that may have changed what waits, or when."""
+        self._count(peer)
+        if peer.name in self._peers:
+            self._schedule(peer, now_s)
+        if self._flush_until_s is not None:
+            self._leave(peer, now_s)
+            if self.connected == 0:
+                self._go_on_leaving(now_s)
+        self._tell()
+
+    def _count(self, peer: Peer) -> None:
+        waiting = peer.outbox.waiting
+        if waiting != peer.counted:
+            self._waiting += waiting - peer.counted
+            peer.counted = waiting
+            self._metrics.queue_sized(self._waiting)
+
+    def _tell(self) -> None:
+        """Tell of what ended, once all of it is in order: who is told may send."""
+        while self._ended:
+            session, message, how = self._ended.pop(0)
+            if self._on_end is not None:
+                try:
+                    self._on_end(session, message, how)
+                # Their mistake must not become that of whoever sent something else.
+                except Exception:  # noqa: BLE001
+                    _log.exception("session %s: on_end failed", session)

@@ -20,8 +20,9 @@ __all__ = ["Admission", "AdmissionSettings", "Refused", "TokenBucket"]
 
 _MOST_BUCKETS: Final = 10_000
 _FIRST_SWEEP: Final = 64
-# Who waits exactly as long as it was told must not fail by a rounding.
-_ONE: Final = 1 - 1e-9
+# Who waits exactly as long as it was told must not fail by the rounding of a clock. What is
+# taken too soon is owed: no rate rises by it.
+_NOTHING_S: Final = 1e-9
 
 _BURST: Final = "how many messages {} may send at once, after a pause"
 _RATE: Final = "how many messages a second {} may send for long"
@@ -173,8 +174,8 @@ class TokenBucket:
 
     def wait_s(self, now: float) -> float:
         """How long until there is a whole one, in seconds; 0 where there is."""
-        tokens = self.tokens(now)
-        return 0.0 if tokens >= _ONE else (1.0 - tokens) / self.per_s
+        wait_s = (1.0 - self.tokens(now)) / self.per_s
+        return wait_s if wait_s > _NOTHING_S else 0.0
 
     def take(self) -> None:
         """Take one. Ask `wait_s` first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.resilience import admission as module
@@ -184,8 +184,9 @@ def test_a_change_of_limits_holds_from_then_on(clock: Hands):
     door = admission(clock, **LIFTED | {"messages_per_s_per_session": 1})
     for address in ("a", "b"):
         assert door.connect(address) is None
-    for _ in range(40):
-        door.message(address="a", session="s")
+    for session, messages in (("low", 49), ("high", 10)):
+        for _ in range(messages):
+            assert door.message(address="a", session=session) is None
 
     door.adopt(
         AdmissionSettings(
@@ -198,10 +199,11 @@ def test_a_change_of_limits_holds_from_then_on(clock: Hands):
 
     assert door.connections == 2
     assert str(door.connect("c")) == "max_connections: 3, allowed 1"
-    answers = [door.message(address="a", session="s") for _ in range(4)]
-    assert answers[:3] == [None] * 3
-    assert answers[3] is not None
-    assert answers[3].retry_after_s == 0.5
+    for session, messages in (("low", 1), ("high", 3)):
+        answers = [door.message(address="a", session=session) for _ in range(messages + 1)]
+        assert answers[:-1] == [None] * messages
+        assert answers[-1] is not None
+        assert answers[-1].retry_after_s == 0.5
 
 
 def test_lifted_limits_refuse_nothing(clock: Hands):
@@ -244,6 +246,37 @@ def test_never_more_buckets_than_a_fixed_number(clock: Hands, monkeypatch: pytes
         assert door.message(address="flood", session="s") is not None
 
     assert len(door._buckets[1]) <= 100
+
+
+_RATES = st.floats(0.001, 1e6)
+_BURSTS = st.integers(1, 3)
+
+
+@settings(max_examples=50)
+@given(
+    rates=st.tuples(_RATES, _RATES, _RATES).map(sorted),
+    bursts=st.tuples(_BURSTS, _BURSTS, _BURSTS).map(sorted),
+    pauses=st.lists(st.floats(0, 2), max_size=10),
+)
+def test_whoever_waits_as_long_as_it_was_told_is_let_in(
+    rates: list[float], bursts: list[int], pauses: list[float]
+):
+    """
+    Whatever the limits are, and however the time is rounded.
+    """
+    clock = Hands()
+    kinds = ("_per_session", "_per_address", "")
+    limits = {f"messages_per_s{kind}": rate for kind, rate in zip(kinds, rates, strict=True)}
+    limits |= {f"burst_messages{kind}": most for kind, most in zip(kinds, bursts, strict=True)}
+    door = admission(clock, **limits)
+
+    for pause in [0.0, 0.0, 0.0, *pauses]:
+        clock.now += pause
+        refused = door.message(address="a", session="s")
+        if refused is not None:
+            assert refused.found > refused.allowed
+            clock.now += refused.retry_after_s or 0
+            assert door.message(address="a", session="s") is None
 
 
 @given(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections import Counter
 from dataclasses import replace
@@ -17,7 +18,8 @@ from harness.resilience.admission import AdmissionSettings
 from harness.resilience.config import KEYS, PRESETS, SECTIONS, Config, load
 from harness.resilience.config.loading import Sources, joined
 from harness.resilience.config.presets import ABOUT
-from harness.resilience.config.sources import of_arguments, of_environment, of_table
+from harness.resilience.config.sources import of_arguments, of_environment, of_table, of_text
+from harness.resilience.settings import Key
 
 TOKEN = "right-4711"
 VARIABLES = [rules.variable for rules in KEYS.values() if rules.variable]
@@ -138,6 +140,21 @@ def test_a_text_becomes_what_its_key_is(name: str, text: str, value: Any):
     "none" is no value where the key may have none.
     """
     assert load(arguments={name: text}).config.value(name) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *((text, True) for text in ("true", "True", "yes", "1")),
+        *((text, False) for text in ("false", "FALSE", "no", "0")),
+        *((text, text) for text in ("2", "none", "maybe")),
+    ],
+)
+def test_a_text_is_true_or_false_by_its_word(text: str, value: Any):
+    """
+    One that is neither stays what it is, and is refused as that.
+    """
+    assert of_text(Key(about="a flag", type=bool), text) is value
 
 
 def test_an_argument_may_be_the_value_itself(file: Path):
@@ -307,7 +324,7 @@ def test_a_file_that_cannot_be_read_is_one_mistake_among_others(
 
 @pytest.mark.parametrize(
     "value",
-    [10**400, -(10**400), 10**5000, float("inf"), float("nan")],
+    [2**1024, -(10**400), 10**5000, math.inf, math.nan],
     ids=["large", "small", "many digits", "infinite", "nan"],
 )
 @pytest.mark.parametrize("name", ["server.port", "server.drain_s", "admission.max_sessions"])
@@ -318,7 +335,21 @@ def test_a_number_beyond_all_bounds_is_refused(name: str, value: float):
     [(where, why)] = refused(arguments={name: value})
 
     assert where == name
-    assert why.endswith(("found inf (argument)", "found -inf (argument)", "found nan (argument)"))
+    told = "nan" if value is math.nan else "inf" if value > 0 else "-inf"
+    assert why.endswith(f"found {told} (argument)")
+
+
+def test_a_list_is_no_value_whatever_is_in_it(file: Path):
+    """
+    Not even a number that Python does not write out.
+    """
+    file.write_text(f"[server]\nport = [0x{'f' * 5000}]\nhost = {{}}\ndrain_s = 1979-05-27")
+
+    assert [why.partition("found ")[2] for _, why in refused(file)] == [
+        "a list (file daemon.toml)",
+        "a table (file daemon.toml)",
+        "a date or time (file daemon.toml)",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -330,6 +361,7 @@ def test_a_number_beyond_all_bounds_is_refused(name: str, value: float):
         ("admission.messages_per_s_per_session", "admission.messages_per_s"),
         ("admission.burst_messages_per_address", "admission.burst_messages"),
         ("admission.burst_messages_per_session", "admission.burst_messages"),
+        ("admission.max_sessions", "connections.max_sessions"),
         ("server.max_call_bytes", "server.max_message_bytes"),
         ("alerts.warn_p95_ms", "alerts.critical_p95_ms"),
         ("alerts.warn_open_breakers", "alerts.critical_open_breakers"),
@@ -370,6 +402,15 @@ def test_a_wrong_preset_makes_nothing_else_look_wrong():
     assert [where for where, _ in details] == ["preset"]
 
 
+def test_sections_contradict_one_another_only_where_both_are_right():
+    """
+    What follows from a mistake is not told beside it.
+    """
+    details = refused(arguments={"connections.max_sessions": 5, "admission.max_inflight": 0})
+
+    assert [where for where, _ in details] == ["admission.max_inflight"]
+
+
 def test_a_host_is_not_empty(file: Path):
     """
     It would mean every address of the machine.
@@ -390,6 +431,8 @@ def test_a_program_makes_a_configuration_without_any_source():
     assert config.value("admission.max_sessions") == 1
     with pytest.raises(InvalidValue, match=r"AdmissionSettings: 1 problem"):
         AdmissionSettings(max_sessions=0)
+    with pytest.raises(InvalidValue, match=r"Config: 1 problem"):
+        Config(admission=AdmissionSettings(max_sessions=9_999))
 
 
 _TEXTS = st.sampled_from(

@@ -167,7 +167,7 @@ class Live:
 
     def reload(self) -> Differences:
         """
-        Read the same sources again and apply what they say now.
+        Read the sources of what was applied last again, and apply what they say now.
 
         Raises:
             InvalidValue: As `apply`, or with all that is wrong in the sources; then the old

@@ -21,6 +21,8 @@ ABOUT: Final[Mapping[str, str]] = {
 
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "development": {
+        "connections.idle_s": 60.0,
+        "connections.repeat_ttl_s": 60.0,
         "breaker.failures": 3,
         "breaker.open_s": 30.0,
         "retry.cap_s": 5.0,
@@ -39,6 +41,9 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         # One session may be the only one, and a fast one.
         "admission.messages_per_s_per_session": 50_000.0,
         "admission.burst_messages_per_session": 100_000,
+        # Those who come back are remembered beside those who are there.
+        "connections.max_sessions": 5000,
+        "connections.repeat_ttl_s": 600.0,
         "breaker.failures": 10,
         "breaker.open_s": 120.0,
         "retry.cap_s": 60.0,
@@ -54,6 +59,13 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "admission.messages_per_s": None,
         "admission.messages_per_s_per_address": None,
         "admission.messages_per_s_per_session": None,
+        "connections.ping_interval_s": 1.0,
+        "connections.ping_timeout_s": 1.0,
+        "connections.idle_s": 30.0,
+        "connections.session_ttl_s": 30.0,
+        "connections.message_ttl_s": 30.0,
+        "connections.repeat_ttl_s": 30.0,
+        "connections.shutdown_s": 5.0,
         "breaker.failures": 2,
         "breaker.open_s": 1.0,
         "breaker.half_open_s": 5.0,

@@ -17,6 +17,7 @@ from harness.resilience.alerts import AlertSettings
 from harness.resilience.backoff import RetrySettings
 from harness.resilience.breaker import BreakerSettings
 from harness.resilience.config.server import ServerSettings
+from harness.resilience.connections import ConnectionSettings
 from harness.resilience.metrics import MetricsSettings
 from harness.resilience.settings import Key, Settings, keys_of
 
@@ -34,6 +35,7 @@ class Config:
 
     server: ServerSettings = field(default_factory=ServerSettings)
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
+    connections: ConnectionSettings = field(default_factory=ConnectionSettings)
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
@@ -50,14 +52,20 @@ class Config:
         return getattr(getattr(self, section), key)
 
 
-def contradictions(config: Config) -> Iterable[tuple[tuple[str, ...], str]]:  # noqa: ARG001
+def contradictions(config: Config) -> Iterable[tuple[tuple[str, ...], str]]:
     """
     What is wrong between sections that are right by themselves.
 
     Yields:
         The keys as "section.key", the one to complain of first, and a sentence.
     """
-    return ()
+    let_in, remembered = config.admission.max_sessions, config.connections.max_sessions
+    if let_in > remembered:
+        yield (
+            ("admission.max_sessions", "connections.max_sessions"),
+            f"{let_in} is more than connections.max_sessions, {remembered}; sessions that are"
+            " let in have to be remembered",
+        )
 
 
 def _sections() -> Mapping[str, type[Settings]]:

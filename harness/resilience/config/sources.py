@@ -31,6 +31,7 @@ __all__ = [
     "of_file",
     "of_preset",
     "of_table",
+    "of_text",
 ]
 
 PRESET: Final = "preset"
@@ -124,7 +125,7 @@ def of_environment(variables: Mapping[str, str]) -> Layer:
     for key, rules in KEYS.items():
         if text := variables.get(rules.variable):
             origin = f"environment {rules.variable}"
-            layer.values[key] = Given(value=_of_text(rules, text), origin=origin)
+            layer.values[key] = Given(value=of_text(rules, text), origin=origin)
     return layer
 
 
@@ -180,11 +181,11 @@ def _of_toml(rules: Key, value: Any) -> Any:
 
 
 def _of_argument(rules: Key, value: Any) -> Any:
-    return _of_text(rules, value) if isinstance(value, str) else _of_toml(rules, value)
+    return of_text(rules, value) if isinstance(value, str) else _of_toml(rules, value)
 
 
-def _of_text(rules: Key, text: str) -> Any:
-    """What a text stands for; itself where that is nothing the key could be."""
+def of_text(rules: Key, text: str) -> Any:
+    """What a text stands for, by the type of its key; itself where it stands for nothing."""
     if rules.type is str or text == "none":
         return _of_toml(rules, text)
     if rules.type is bool:

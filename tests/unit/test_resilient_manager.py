@@ -482,7 +482,7 @@ def test_a_breaker_of_its_own_leaves_a_failing_peer_alone():
         here.pass_(20.1)
         here.connections.heard("a")
     assert healthy.got == [b"1", b"2"]
-    assert here.metrics.snapshot().breaker.opens == 1
+    assert here.metrics.snapshot().breaker_totals.opens == 1
 
 
 # ---- bounds

@@ -4,16 +4,18 @@ What counting a message takes, beside what others would take for it.
     python -m tests.benchmarks.test_metrics_overhead [--rounds N]
 
 A record is `ClientFigures.sent`: the client's counter, the total and the histogram. The must:
-200 ns; the aim: 100 ns. The machine's speed varies by more than that, so a record must also
-take no more than the cheapest counter of Prometheus' client in the same run.
+200 ns; the aim: 100 ns. They were set when a counter of Prometheus' client took 226 ns on the
+same machine, whose speed has varied by a factor of 3 since. So what is judged is a record at
+that speed, by the counter's time in the same round; what it took as it was stands beside. Where
+that client is not installed, the latter is judged.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import repeat
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
@@ -21,10 +23,11 @@ from harness.clock import now
 from harness.resilience.histogram import LIMIT_NS, Histogram
 from harness.resilience.metrics import Metrics
 from tests.benchmarks import isolated
-from tests.benchmarks.isolated import EMPTY, WORDS, Candidate, Effort, Must
+from tests.benchmarks.isolated import EMPTY, WORDS, Candidate, Effort, Figure, Must
 
 MUST_NS: Final = 200
 AIM_NS: Final = 100
+CHILD_NS: Final = 226
 OURS: Final = "client.sent"
 LINES: Final = (
     "empty loop",
@@ -100,14 +103,19 @@ def _hdrhistogram() -> dict[str, Candidate]:
     }
 
 
-def _musts(figures: dict[str, Any]) -> list[Must]:
-    musts = [
-        Must(name="a record", figure=figures[OURS], unit="ns", most=MUST_NS, aim=AIM_NS),
-    ]
-    if _CHILD in figures:
-        ratio = figures[OURS].times(figures[_CHILD])
-        musts.append(Must(name="a record", figure=ratio, unit=f"x {_CHILD}", most=1, form=".2f"))
-    return musts
+def _must(figures: Mapping[str, Figure]) -> Must:
+    record = figures[OURS]
+    if _CHILD not in figures:
+        return Must(name="a record", figure=record, unit="ns", most=MUST_NS, aim=AIM_NS)
+    ratio = record.times(figures[_CHILD])
+    print(f"a record as it was: {record.spread()} ns, {ratio.spread('.2f')} x {_CHILD}")
+    return Must(
+        name=f"a record, where {_CHILD} takes {CHILD_NS} ns,",
+        figure=Figure(tuple(CHILD_NS * value for value in ratio.values)),
+        unit="ns",
+        most=MUST_NS,
+        aim=AIM_NS,
+    )
 
 
 def run(effort: Effort) -> int:
@@ -123,7 +131,7 @@ def run(effort: Effort) -> int:
     )
     for name, kept in _kept_bytes().items():
         print(f"kept by 10,000 records of {name}: {kept:,} bytes")
-    return isolated.judge(_musts(figures))
+    return isolated.judge([_must(figures)])
 
 
 def _kept_bytes() -> dict[str, int]:

@@ -72,9 +72,9 @@ class Key:
         return f'{words}, or "none"' if self.optional else words
 
     def _range(self) -> str:
-        least = "" if self.low is None else f"at least {self.low:g}"
-        least = least if self.above is None else f"above {self.above:g}"
-        most = "" if self.high is None else f"at most {self.high:g}"
+        least = "" if self.low is None else f"at least {_digits(self.low)}"
+        least = least if self.above is None else f"above {_digits(self.above)}"
+        most = "" if self.high is None else f"at most {_digits(self.high)}"
         bounds = ", ".join(each for each in (least, most) if each)
         return f", {bounds}" if bounds else ""
 
@@ -89,8 +89,10 @@ class Key:
             return False
         if self.type in (str, bool):
             return True
+        # By comparison (NaN is not itself): a whole number may be too long for `math.isfinite`.
         return (
-            math.isfinite(value)
+            value == value
+            and abs(value) != math.inf
             and (self.low is None or value >= self.low)
             and (self.above is None or value > self.above)
             and (self.high is None or value <= self.high)
@@ -149,9 +151,16 @@ def complaint_about(rules: Key, value: Any) -> str | None:
     return f"expected {rules.allowed}, found {seen}"
 
 
+def _digits(number: float) -> str:
+    return str(int(number)) if number == int(number) else f"{number:g}"
+
+
 def _shown(value: Any) -> str:
     if value is None:
         return '"none"'
+    if isinstance(value, int) and value.bit_length() > 256:
+        # Python shows no more than some thousand digits, and nobody reads those.
+        return f"a whole number of {value.bit_length()} bits"
     text = f'"{value}"' if isinstance(value, str) else str(value).lower()
     return text if len(text) <= 80 else f"{text[:79]}…"
 

@@ -95,7 +95,7 @@ def test_every_error_is_one_of_ours():
     raised = [getattr(errors, name) for name in errors.__all__]
     classes = [each for each in raised if isinstance(each, type) and issubclass(each, Exception)]
 
-    assert len(classes) == 15
+    assert len(classes) == 16
     assert all(issubclass(each, HarnessError) for each in classes)
 
 

@@ -217,6 +217,6 @@ class ConnectionsMachine(RuleBasedStateMachine):
 
 
 ConnectionsMachine.TestCase.settings = hypothesis_settings(
-    max_examples=60, stateful_step_count=40, deadline=None
+    max_examples=40, stateful_step_count=30, deadline=None
 )
 TestConnectionsAgainstTheirModel = ConnectionsMachine.TestCase

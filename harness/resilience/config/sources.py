@@ -8,7 +8,6 @@ may be what it is, is judged where all sources are known (`loading`).
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -46,7 +45,6 @@ _FLAGS: Final[Mapping[str, bool]] = {
 }
 _PLAIN: Final = (bool, int, float, str, NoneType)
 # Beyond this a whole number is no float, and the judges of ranges cannot compare it.
-_MOST_BITS: Final = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,8 +173,6 @@ def _listed(names: Iterable[str]) -> str:
 def _of_toml(rules: Key, value: Any) -> Any:
     if rules.optional and value == "none":
         return None
-    if type(value) is int and value.bit_length() >= _MOST_BITS:
-        return math.copysign(math.inf, value > 0 or -1)
     return value
 
 

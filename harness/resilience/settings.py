@@ -11,7 +11,6 @@ what a person should know. Checking, reading and documenting are all done from t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from types import NoneType, UnionType
@@ -20,6 +19,9 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 from harness.complaints import Complaint, refused
 
 __all__ = ["Key", "Settings", "complaint_about", "complaints_in", "key", "keys_of"]
+
+# Where a key says no bound of its own; what is beyond would not survive being a float.
+_MOST: Final = 2**53
 
 _WORDS: Final[Mapping[type, str]] = {
     bool: "true or false",
@@ -89,10 +91,9 @@ class Key:
             return False
         if self.type in (str, bool):
             return True
-        # By comparison (NaN is not itself): a whole number may be too long for `math.isfinite`.
+        # By comparison, which NaN never passes: a whole number may be too long for a float.
         return (
-            value == value
-            and abs(value) != math.inf
+            -_MOST <= value <= _MOST
             and (self.low is None or value >= self.low)
             and (self.above is None or value > self.above)
             and (self.high is None or value <= self.high)

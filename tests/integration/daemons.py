@@ -20,6 +20,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 __all__ = [
+    "QUIET",
     "WELCOME",
     "Frame",
     "answer",
@@ -37,8 +38,8 @@ Frame = dict[str, Any]
 Behaviour = Callable[[ServerConnection, Frame], Awaitable[None]]
 
 # The server's own log would show tokens, and a test looks whether the client's does.
-_QUIET = logging.Logger("quiet")  # noqa: LOG001
-_QUIET.disabled = True
+QUIET = logging.Logger("quiet")  # noqa: LOG001
+QUIET.disabled = True
 
 
 async def say(connection: ServerConnection, frame: Frame | str) -> None:
@@ -90,7 +91,7 @@ async def speaking(
             async for message in connection:
                 await behave(connection, json.loads(message))
 
-    async with serve(handle, "127.0.0.1", 0, logger=_QUIET, close_timeout=0.2, **options) as server:
+    async with serve(handle, "127.0.0.1", 0, logger=QUIET, close_timeout=0.2, **options) as server:
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
@@ -110,7 +111,7 @@ async def bare(
             async for message in connection:
                 await behave(connection, message)
 
-    async with serve(handle, "127.0.0.1", 0, logger=_QUIET, close_timeout=0.2, **options) as server:
+    async with serve(handle, "127.0.0.1", 0, logger=QUIET, close_timeout=0.2, **options) as server:
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from harness.errors import InvalidValue
+
 __all__ = ["KINDS", "Counting", "Verdict"]
 
 Verdict = Literal["success", "failure", "ignored"]
@@ -55,7 +57,7 @@ class Counting:
     Attributes:
         kinds: By the `kind` an error carries, for instance `errors.CallError.kind`. It is asked
             first.
-        ignored: Errors without such a kind that count as nothing.
+        ignored: Errors without such a kind that count as nothing: the caller's own mistakes.
         failures: Errors that count as failures. What is in none of the three, cancellation
             for instance, is ignored.
         kind_of: Reads a kind off a result, for those who return errors instead of raising them;
@@ -63,7 +65,7 @@ class Counting:
     """
 
     kinds: Mapping[str, Verdict] = field(default_factory=lambda: KINDS)
-    ignored: tuple[type[BaseException], ...] = ()
+    ignored: tuple[type[BaseException], ...] = (InvalidValue,)
     failures: tuple[type[BaseException], ...] = (Exception,)
     kind_of: Callable[[Any], str | None] | None = None
 

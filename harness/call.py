@@ -1,14 +1,19 @@
-"""One call to a daemon by hand: what it answered, or what is known of a call it did not answer."""
+"""Calls to a daemon by hand: what it answered, or what is known of a call it did not answer."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import msgspec
 
+from harness.client.reply import Reply
+from harness.client.resilient import ResilientSession
+from harness.client.results import Results
 from harness.client.session import Session
+from harness.clock import fresh_seed, now
 from harness.dialects.base import Dialect
 from harness.dialects.exai import Exai
 from harness.dialects.plain import Plain
@@ -18,68 +23,124 @@ from harness.errors import (
     EXIT_VALID,
     CallFailed,
     CallUnknown,
-    ConnectFailed,
     InvalidValue,
 )
 from harness.program import complain
+from harness.resilience.backoff import RetrySettings
 
-__all__ = ["call_once"]
+__all__ = ["Calls", "call"]
 
 _DIALECTS: Final[Mapping[str, type[Dialect]]] = {"exai": Exai, "plain": Plain}
+_PROGRAM: Final = "harness call"
+_TELL_EACH_S: Final = 1.0
 
 
-async def call_once(
-    url: str,
-    tool: str,
-    arguments: str,
-    *,
-    dialect: Literal["exai", "plain"] = "exai",
-    timeout_s: float,
-    token: str | None,
-    allow_remote: bool = False,
-) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Calls:
     """
-    Connect, say hello where the dialect has one, call one tool, print its reply.
+    What is to be called, and how.
 
-    Args:
+    Attributes:
         url: The daemon's address.
         tool: The tool's name; in the dialect plain, the message.
         arguments: Its arguments, a JSON object as text.
         dialect: The daemon's language.
-        timeout_s: The time limit of the call, in seconds.
+        timeout_s: The time limit of an attempt, in seconds.
+        attempts: How often a call is tried in all.
+        may_run_twice: Whether it does no harm if it runs more than once.
+        key: The idempotency key; None makes one for each call.
+        count: How many calls, one after the other.
         token: The daemon's token.
         allow_remote: Whether the daemon may be on another machine.
+    """
+
+    url: str
+    tool: str
+    arguments: str
+    dialect: Literal["exai", "plain"] = "exai"
+    timeout_s: float = 2.0
+    attempts: int = 3
+    may_run_twice: bool = False
+    key: str | None = None
+    count: int = 1
+    token: str | None = None
+    allow_remote: bool = False
+
+
+async def call(what: Calls) -> int:
+    """
+    Connect, say hello where the dialect has one, call, print replies; of many calls the figures.
 
     Returns:
-        0 answered; 1 it certainly did not happen; 2 it may have happened.
+        0 all answered; 1 one certainly did not happen; 2 one may have happened.
 
     Raises:
         InvalidValue: If the URL is none, or the arguments are no JSON object.
     """
-    session = Session(
-        url,
-        dialect=_DIALECTS[dialect](),
+    given = _object(what.arguments)
+
+    def open_session(session_id: str | None) -> Session:
+        return Session(
+            what.url,
+            dialect=_DIALECTS[what.dialect](),
+            process="call",
+            token=what.token,
+            session_id=session_id,
+            call_timeout_s=what.timeout_s,
+            allow_remote=what.allow_remote,
+        )
+
+    # A mistake in the address is said before anything is tried.
+    open_session(None)
+    client = ResilientSession(
+        open_session,
+        retry=RetrySettings(attempts=what.attempts),
         process="call",
-        token=token,
-        call_timeout_s=timeout_s,
-        allow_remote=allow_remote,
+        seed=fresh_seed(),
     )
-    given = _object(arguments)
+    code = EXIT_VALID
+    told_s = now()
+    async with client:
+        for n in range(what.count):
+            code = max(code, await _once(client, what, given))
+            if now() - told_s >= _TELL_EACH_S:
+                told_s = now()
+                print(f"{n + 1} of {what.count} calls", file=sys.stderr)
+    if what.count > 1:
+        print("\n".join(_table(client.results())))
+    return code
+
+
+async def _once(client: ResilientSession, what: Calls, given: dict[str, Any]) -> int:
     try:
-        async with session:
-            reply = await session.call(tool, given)
-    except (ConnectFailed, CallFailed) as error:
-        complain("harness call", error)
+        reply = await client.call(what.tool, given, key=what.key, may_run_twice=what.may_run_twice)
+    except CallFailed as error:
+        complain(_PROGRAM, error)
         return EXIT_INVALID
     except CallUnknown as error:
-        complain("harness call", error)
+        complain(_PROGRAM, error)
         return EXIT_UNKNOWN
+    if what.count == 1:
+        _tell(reply)
+    return EXIT_VALID
+
+
+def _tell(reply: Reply) -> None:
     if reply.failure is not None:
         print(f"{reply.failure.code}: {reply.failure.message}")
     else:
         print(reply.text)
     print(f"answered after {reply.elapsed_ms:.2f} ms", file=sys.stderr)
-    return EXIT_VALID
+
+
+def _table(results: Results) -> Iterator[str]:
+    """All figures, a line each; times from the start of a call to the end of its last attempt."""
+    for name in ("calls", "ok", "failed", "unknown", "retries", "reconnections"):
+        yield f"{name:<14}{getattr(results, name):>10,}"
+    for name in ("mean", "median", "min", "max", "stdev", "p50", "p95", "p99"):
+        value = getattr(results, f"{name}_ms")
+        yield f"{name:<14}" + ("         -" if value is None else f"{value:>10.3f} ms")
+    yield f"{'cv':<14}" + ("         -" if results.cv is None else f"{results.cv:>10.3f}")
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from harness.run.record import HistoryWriter
 from tests.integration.stacks import Place
 
 BOUND_S = 30
+NOWHERE = ("--url", "ws://127.0.0.1:1")
 
 
 def harness(
@@ -90,11 +91,20 @@ async def called(here: Place, *arguments: str, token: str | None = None):
         (["proxy", "--port", "99999"], '"99999" is not a port; expected 0 to 65535'),
         (["proxy", "--seed", "x"], "invalid int value: 'x'"),
         (["fly"], "invalid choice: 'fly'"),
-        (["call", "ws://127.0.0.1:1", "echo", "--call-timeout", "0"], "expected a number above 0"),
-        (["call", "http://127.0.0.1:1", "echo"], "expected ws://host:port or wss://host:port"),
-        (["call", "ws://127.0.0.1:99999", "echo"], "not an address"),
-        (["call", "ws://127.0.0.1:1", "echo", "[1]"], "harness call: InvalidValue: the tool's arg"),
-        (["call", "ws://192.0.2.1:8079", "echo"], "not a loopback address"),
+        (
+            ["call", *NOWHERE, "echo", "--call-timeout", "0"],
+            "expected a number above 0",
+        ),
+        (
+            ["call", "--url", "http://127.0.0.1:1", "echo"],
+            "expected ws://host:port or wss://host:port",
+        ),
+        (["call", "--url", "ws://127.0.0.1:99999", "echo"], "not an address"),
+        (
+            ["call", *NOWHERE, "echo", "[1]"],
+            "harness call: InvalidValue: the tool's arg",
+        ),
+        (["call", "--url", "ws://192.0.2.1:8079", "echo"], "not a loopback address"),
         (["proxy", "--host", "192.0.2.1"], "not a loopback address"),
     ],
 )
@@ -110,12 +120,15 @@ def test_a_usage_error_ends_with_64(arguments: list[str], complaint: str, tmp_pa
 
 def test_a_remote_target_names_the_way_out(tmp_path: Path) -> None:
     """The refusal says which option lifts it."""
-    assert "--allow-remote" in harness("call", "ws://192.0.2.1:1", "echo", cwd=tmp_path).stderr
+    assert (
+        "--allow-remote"
+        in harness("call", "--url", "ws://192.0.2.1:1", "echo", cwd=tmp_path).stderr
+    )
 
 
 def test_calling_where_nobody_listens(tmp_path: Path) -> None:
     """A wrong port: the call certainly did not happen, exit 1."""
-    done = harness("call", "ws://127.0.0.1:9", "echo", cwd=tmp_path)
+    done = harness("call", "--url", "ws://127.0.0.1:9", "echo", cwd=tmp_path)
 
     assert done.returncode == 1
     assert "nobody listens there" in done.stderr
@@ -125,16 +138,58 @@ def test_calling_where_nobody_listens(tmp_path: Path) -> None:
 async def test_a_call_by_hand(tmp_path: Path) -> None:
     """The tool's text on stdout, how long it took on stderr."""
     async with Place(tmp_path) as here:
-        done = await called(here, here.url, "echo", '{"text": "hi"}')
+        done = await called(here, "--url", here.url, "echo", '{"text": "hi"}')
 
     assert (done.returncode, done.stdout) == (0, "hi\n")
     assert "answered after" in done.stderr
 
 
+async def test_many_calls_by_hand_end_with_figures(tmp_path: Path) -> None:
+    """Each call is in them; single replies are not printed."""
+    async with Place(tmp_path) as here:
+        done = await called(here, "echo", '{"text": "hi"}', "--url", here.url, "--count", "20")
+
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
+    assert (rows["calls"], rows["ok"], rows["failed"], rows["unknown"]) == (
+        ["20"],
+        ["20"],
+        ["0"],
+        ["0"],
+    )
+    names = ["mean", "median", "min", "max", "stdev", "p50", "p95", "p99"]
+    assert all(float(rows[name][0]) > 0 and rows[name][1] == "ms" for name in names)
+    assert float(rows["cv"][0]) > 0
+    assert len(here.effects()) == 20
+
+
+async def test_many_calls_where_some_may_have_happened(tmp_path: Path) -> None:
+    """The worst end is the exit code."""
+    async with Place(tmp_path) as here:
+        slow = ("sleep", '{"ms": 5000}', "--call-timeout", "50", "--count", "2")
+        done = await called(here, "--url", here.url, *slow)
+
+    assert done.returncode == 2
+    assert "unknown                2" in done.stdout
+
+
+async def test_a_call_that_may_run_twice(tmp_path: Path) -> None:
+    """It is tried as often as it was said, under one key, though nobody knows how it went."""
+    async with Place(tmp_path) as here:
+        slow = ("sleep", '{"ms": 300}', "--call-timeout", "50", "--key", "nap")
+        done = await called(here, "--url", here.url, *slow, "--may-run-twice", "--attempts", "2")
+        async with asyncio.timeout(BOUND_S):
+            while len(here.effects()) < 2:
+                await asyncio.sleep(0.01)
+
+    assert done.returncode == 2
+    assert [effect.key for effect in here.effects()] == ["nap", "nap"]
+
+
 async def test_a_call_that_is_refused(tmp_path: Path) -> None:
     """An unknown tool did not run: exit 1 and the daemon's words."""
     async with Place(tmp_path) as here:
-        done = await called(here, here.url, "fly")
+        done = await called(here, "--url", here.url, "fly")
 
     assert done.returncode == 1
     assert "fly" in done.stderr
@@ -143,7 +198,9 @@ async def test_a_call_that_is_refused(tmp_path: Path) -> None:
 async def test_a_call_that_may_have_happened(tmp_path: Path) -> None:
     """A time limit proves nothing: exit 2."""
     async with Place(tmp_path) as here:
-        done = await called(here, here.url, "sleep", '{"ms": 5000}', "--call-timeout", "50")
+        done = await called(
+            here, "--url", here.url, "sleep", '{"ms": 5000}', "--call-timeout", "50"
+        )
 
     assert done.returncode == 2
     assert "CallUnknown" in done.stderr
@@ -152,8 +209,8 @@ async def test_a_call_that_may_have_happened(tmp_path: Path) -> None:
 async def test_a_wrong_token_by_hand(tmp_path: Path) -> None:
     """The token is not shown, the variable is named."""
     async with Place(tmp_path, Reference(token="right-4711")) as here:
-        done = await called(here, here.url, "echo", '{"text": "hi"}', token="wrong-0815")
-        good = await called(here, here.url, "echo", '{"text": "hi"}', token="right-4711")
+        done = await called(here, "--url", here.url, "echo", '{"text": "hi"}', token="wrong-0815")
+        good = await called(here, "--url", here.url, "echo", '{"text": "hi"}', token="right-4711")
 
     assert done.returncode == 1
     assert "EXAI_WS_TOKEN" in done.stderr
@@ -226,7 +283,7 @@ async def test_a_reply_that_nobody_reads_ends_the_call_quietly(tmp_path: Path) -
     """The call was made; nobody wants to know."""
     async with Place(tmp_path) as here:
         code, said = await asyncio.to_thread(
-            unread, "call", here.url, "echo", '{"text": "hi"}', cwd=tmp_path
+            unread, "call", "--url", here.url, "echo", '{"text": "hi"}', cwd=tmp_path
         )
 
     assert code == 141

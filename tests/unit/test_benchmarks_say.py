@@ -8,6 +8,7 @@ import pytest
 
 from tests.benchmarks import (
     isolated,
+    test_circuit_breaker_overhead,
     test_cleanup_performance,
     test_hash_performance,
     test_metrics_overhead,
@@ -19,7 +20,12 @@ TINY = Effort(rounds=1, slice_ms=0.001)
 
 @pytest.mark.parametrize(
     "benchmark",
-    [test_hash_performance, test_cleanup_performance, test_metrics_overhead],
+    [
+        test_circuit_breaker_overhead,
+        test_cleanup_performance,
+        test_hash_performance,
+        test_metrics_overhead,
+    ],
     ids=lambda benchmark: benchmark.__name__.rpartition(".")[2],
 )
 def test_each_says_what_was_measured_and_what_that_says_nothing_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -59,7 +60,7 @@ def test_a_breaker_begins_closed_and_passes_results_and_errors_through():
     one = breaker(Hands())
 
     assert one.call(divmod, 7, 2) == (3, 1)
-    assert one.call(dict, a=1) == {"a": 1}
+    assert one.call(partial(dict, a=1)) == {"a": 1}
     with pytest.raises(ZeroDivisionError):
         one.call(divmod, 7, 0)
     assert one.state == "closed"
@@ -234,9 +235,9 @@ def test_each_way_to_call_counts_alike(call: str):
     def once() -> int:
         match call:
             case "call":
-                return one.call(work, 1, more=2)
+                return one.call(partial(work, more=2), 1)
             case "call_async":
-                return asyncio.run(one.call_async(work_async, 1, more=2))
+                return asyncio.run(one.call_async(partial(work_async, more=2), 1))
             case "protect":
                 return one.protect(work)(1, more=2)
             case "protect_async":

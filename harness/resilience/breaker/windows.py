@@ -58,7 +58,7 @@ class Window(Protocol):
     def counts(self) -> tuple[int, int, int]:
         """Calls, failed and slow ones in the window, as of its last record."""
 
-    def record(self, now: float, *, failed: bool, slow: bool) -> str | None:
+    def record(self, now: float, failed: bool, slow: bool) -> str | None:  # noqa: FBT001
         """One call ended at `now`, in seconds; why the breaker must open, or None."""
 
 
@@ -83,7 +83,7 @@ class CountWindow:
         """Calls, failed and slow ones."""
         return len(self._ends), self._failed, self._slow
 
-    def record(self, now: float, *, failed: bool, slow: bool) -> str | None:
+    def record(self, now: float, failed: bool, slow: bool) -> str | None:  # noqa: FBT001
         """See `Window`. The time is of no account."""
         ends = self._ends
         if len(ends) == self._calls and (oldest := ends[0]):
@@ -92,7 +92,9 @@ class CountWindow:
         ends.append(failed | slow << 1)
         self._failed += failed
         self._slow += slow
-        return self._rates.why_open(calls=len(ends), failed=self._failed, slow=self._slow)
+        if self._failed or self._slow:
+            return self._rates.why_open(calls=len(ends), failed=self._failed, slow=self._slow)
+        return None
 
 
 class TimeWindow:
@@ -125,16 +127,20 @@ class TimeWindow:
         """Calls, failed and slow ones, as of the last record."""
         return self._calls, self._failed, self._slow
 
-    def record(self, now: float, *, failed: bool, slow: bool) -> str | None:
+    def record(self, now: float, failed: bool, slow: bool) -> str | None:  # noqa: FBT001
         """See `Window`."""
-        part = self._part_at(int(now // self._part_s))
+        number = int(now // self._part_s)
+        kept = self._kept
+        part = kept[-1] if kept and kept[-1][0] == number else self._part_at(number)
         part[1] += 1
         part[2] += failed
         part[3] += slow
         self._calls += 1
         self._failed += failed
         self._slow += slow
-        return self._rates.why_open(calls=self._calls, failed=self._failed, slow=self._slow)
+        if self._failed or self._slow:
+            return self._rates.why_open(calls=self._calls, failed=self._failed, slow=self._slow)
+        return None
 
     def _part_at(self, number: int) -> list[int]:
         kept = self._kept

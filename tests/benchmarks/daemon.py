@@ -33,6 +33,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from harness import program
 from harness.clock import now
+from tests.benchmarks.servers import cpu_s, pin, serving, spread
 
 CONNECTIONS: Final = 100
 SECONDS: Final = 0.5
@@ -81,7 +82,7 @@ class _Candidate:
 
     async def measure(self) -> None:
         """One stretch of the closed loop."""
-        cpu_before = _cpu_s(self.pid)
+        cpu_before = cpu_s(self.pid)
         calls_before = sum(caller.calls for _, caller in self.callers)
         for transport, caller in self.callers:
             caller.calling = True
@@ -94,27 +95,13 @@ class _Candidate:
             for _, caller in self.callers:
                 await caller.idle.wait()
         calls = sum(caller.calls for _, caller in self.callers) - calls_before
-        self.calls_per_cpu_s.append(calls / (_cpu_s(self.pid) - cpu_before))
-
-
-def _cpu_s(pid: int) -> float:
-    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(file.read_text().split()[0]) for file in threads) / 1e9
+        self.calls_per_cpu_s.append(calls / (cpu_s(self.pid) - cpu_before))
 
 
 @asynccontextmanager
 async def _running(*command: str) -> AsyncIterator[_Candidate]:
     """Start a server on the first core and connect to it."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", *command),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(10):
-            url = json.loads(await process.stdout.readline())["listening"]
-        _pin(process.pid, first=True)
+    async with serving(*command) as (pid, url):
         callers: list[tuple[WSTransport, _Caller]] = []
         for _ in range(CONNECTIONS):
             transport, caller = await ws_connect(_Caller, url)
@@ -123,15 +110,7 @@ async def _running(*command: str) -> AsyncIterator[_Candidate]:
             async with asyncio.timeout(10):
                 await caller.idle.wait()
             callers.append((transport, caller))
-        yield _Candidate(process.pid, callers)
-    finally:
-        process.kill()
-        await process.wait()
-
-
-def _pin(pid: int, *, first: bool) -> None:
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(pid, {cores[0] if first else cores[-1]})
+        yield _Candidate(pid, callers)
 
 
 async def _measure(rounds: int, folder: Path) -> Mapping[str, _Candidate]:
@@ -150,7 +129,7 @@ async def _measure(rounds: int, folder: Path) -> Mapping[str, _Candidate]:
             for name, command in commands.items()
         }
         cores = os.sched_getaffinity(0)
-        _pin(0, first=False)
+        pin(0, first=False)
         for candidate in running.values():
             await candidate.measure()
             candidate.calls_per_cpu_s.clear()
@@ -163,11 +142,6 @@ async def _measure(rounds: int, folder: Path) -> Mapping[str, _Candidate]:
         return running
 
 
-def _spread(values: list[float], form: str) -> str:
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{middle:{form}} ({low:{form}}..{high:{form}})"
-
-
 def _tell(running: Mapping[str, _Candidate], rounds: int) -> int:
     print(f"{CONNECTIONS} connections, one call in flight each, {rounds} rounds of {SECONDS:g} s")
     print(f"{'median (min..max)':22} {'calls a CPU-second':26} {'us/call':>8}   x bare websockets")
@@ -178,7 +152,7 @@ def _tell(running: Mapping[str, _Candidate], rounds: int) -> int:
         ratios = [one / other for one, other in zip(values, peer, strict=True)]
         reached[name] = statistics.median(ratios)
         cost_us = 1e6 / statistics.median(values)
-        print(f"{name:22} {_spread(values, ',.0f'):26} {cost_us:8.1f}   {_spread(ratios, '.2f')}")
+        print(f"{name:22} {spread(values, ',.0f'):26} {cost_us:8.1f}   {spread(ratios, '.2f')}")
     for name in _MUSTS:
         met = "met" if reached[name] >= MUST else "MISSED"
         print(f"must: {name} >= {MUST:g} x {_BARE_NAME}; found {reached[name]:.2f}: {met}")

@@ -189,7 +189,7 @@ class Connections:
         if peer is None:
             return
         self._sending.acknowledged(peer, name)
-        self._settle(peer, self._clock())
+        self._after(peer)
 
     def writable(self, session: str) -> None:
         """The peer's transport has room again."""
@@ -215,9 +215,18 @@ class Connections:
             peer.figures.failed()
             return LEAVING
         delivery = self._sending.send(peer, message)
-        if delivery is not SENT or message.critical:
+        if delivery is not SENT or self._expires_next(peer):
             self._settle(peer, self._clock())
+        elif message.critical:
+            self._after(peer)
         return delivery
+
+    def _expires_next(self, peer: Peer) -> bool:
+        """Whether a message is the next thing that time will end here, and nobody knows yet."""
+        oldest = peer.outbox.oldest()
+        if oldest is None or peer.due_s is None:
+            return oldest is not None
+        return oldest.since_s + self._settings.message_ttl_s < peer.due_s
 
     # ---- time
 
@@ -400,15 +409,21 @@ class Connections:
         self._ended.append((peer.name, entry.message, how))
 
     def _settle(self, peer: Peer, now_s: float) -> None:
-        """After anything that may have changed what waits, or when."""
-        self._count(peer)
+        """After anything that time may have to do with, sooner than before."""
         if peer.name in self._peers:
             self._schedule(peer, now_s)
+        self._after(peer)
+
+    def _after(self, peer: Peer) -> None:
+        """After anything that may have changed what waits."""
+        self._count(peer)
         if self._flush_until_s is not None:
+            now_s = self._clock()
             self._leave(peer, now_s)
             if self.connected == 0:
                 self._go_on_leaving(now_s)
-        self._tell()
+        if self._ended:
+            self._tell()
 
     def _count(self, peer: Peer) -> None:
         waiting = peer.outbox.waiting

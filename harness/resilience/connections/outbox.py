@@ -78,13 +78,11 @@ class Outbox:
         """Whether a message of that name waits."""
         return name in self._waiting
 
-    def is_under_way(self, name: str) -> bool:
-        """Whether a message of that name is under way."""
-        return name in self._under_way
-
     def next(self) -> Entry | None:
         """The first that waits."""
-        return next(iter(self._waiting.values()), None)
+        for entry in self._waiting.values():
+            return entry
+        return None
 
     def first_went(self, *, keep: bool) -> Entry:
         """The first that waits was taken by a transport; keep it until it is acknowledged?"""
@@ -112,7 +110,9 @@ class Outbox:
 
     def oldest(self) -> Entry | None:
         """The one that has been here longest."""
-        return next(self.entries(), None)
+        for entry in self._under_way.values():
+            return entry
+        return self.next()
 
     def pop_oldest(self) -> Entry:
         """Take out the one that has been here longest; there must be one."""

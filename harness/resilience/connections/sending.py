@@ -97,12 +97,10 @@ class Sending:
             self._ended(peer, entry, "acknowledged")
 
     def _repetition(self, peer: Peer, name: str, now_s: float) -> Delivery | None:
-        if peer.outbox.is_waiting(name):
-            return _QUEUED_BEFORE
+        if name in peer.outbox:
+            return _QUEUED_BEFORE if peer.outbox.is_waiting(name) else _SENT_BEFORE
         ttl_s = self._settings.repeat_ttl_s
-        if peer.outbox.is_under_way(name) or peer.seen.has(
-            name, now_s, connection=peer.connection, ttl_s=ttl_s
-        ):
+        if peer.seen.has(name, now_s, connection=peer.connection, ttl_s=ttl_s):
             return _SENT_BEFORE
         return None
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
+import msgspec
+
 from harness.resilience.settings import Settings, key
 
 __all__ = [
@@ -55,8 +57,7 @@ class Transport(Protocol):
         """Bytes taken and not yet handed to the system."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     What is to be sent.
 
@@ -82,8 +83,7 @@ def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     What became of a message as far as can be said at once.
 

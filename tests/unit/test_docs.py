@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from harness.errors import OUTCOMES
+from tests.benchmarks.isolated import WORDS
 
 ROOT = Path(__file__).resolve().parents[2]
+RESILIENCE = ROOT / "docs/resilience.md"
 
 PROVES = {"it ran, and failed inside": "ok", "it did not run": "fail", "nothing": "info"}
 
@@ -50,3 +55,40 @@ def test_the_protocol_names_the_codes_that_the_reference_daemon_sends():
     sent = {code for code in OUTCOMES if code.isupper() and f'"{code}"' in source}
 
     assert {code for _, ours, _ in code_table() for code in codes(ours)} == sent
+
+
+def run(program: str) -> dict[str, Any]:
+    """What a program defines."""
+    defined: dict[str, Any] = {}
+    exec(program, defined)
+    return defined
+
+
+def test_the_programs_of_the_page_about_resilience_run():
+    """
+    Each by itself, as a reader pastes it; what they define is there afterwards.
+    """
+    programs = re.findall(
+        r"^```python\n(.*?)^```$", RESILIENCE.read_text(), re.DOTALL | re.MULTILINE
+    )
+
+    found = [run(program) for program in programs]
+
+    assert found[0]["answer"] == "HI"
+    assert 0 <= found[1]["wait_s"] <= 0.1
+    assert found[1]["repeat"] is True
+    assert found[2]["p95"] == pytest.approx(1_200_000, rel=0.01)
+    assert found[3]["delivery"].outcome == "refused"
+    assert callable(found[4]["order"])
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/performance.md"])
+def test_figures_of_single_classes_say_what_they_are(page: str):
+    """
+    Wherever a figure of the unit tier stands, the words stand above it.
+    """
+    sections = re.split(r"^## ", (ROOT / page).read_text(), flags=re.MULTILINE)
+    telling = [each for each in sections if re.search(r"SHA-256|closed breaker|a record", each)]
+
+    assert telling
+    assert [section.splitlines()[0] for section in telling if WORDS not in section] == []

@@ -774,6 +774,28 @@ def test_a_clock_that_jumps_back_holds_nothing_up(back_s: float):
     assert ("a", b"1", "expired") in here.ends or ("a", b"1", "left") in here.ends
 
 
+@pytest.mark.parametrize("asked", ["ping", "close"])
+def test_a_transport_that_cannot_even_ping_or_close_is_given_up(asked: str):
+    """
+    And the others are attended to all the same.
+    """
+    here = Components(ping_interval_s=10, ping_timeout_s=5, idle_s=None if asked == "ping" else 10)
+    broken = here.connect("a")
+    setattr(broken, asked, broken_by_itself)
+    b = here.connect("b")
+
+    here.pass_(10)
+
+    assert broken.aborted
+    assert (b.pings, len(b.closed)) == (1, int(asked == "close"))
+    here.pass_(0.1)
+    assert here.connections.connected == 1
+
+
+def broken_by_itself(*args: Any, **kwargs: Any) -> None:
+    raise OSError("gone")
+
+
 # ---- shutdown
 
 
@@ -858,6 +880,23 @@ def test_a_shutdown_waits_for_nobody_who_is_absent():
     assert here.connections.next_due_s is None
 
 
+def test_a_shutdown_takes_no_longer_for_a_clock_that_jumps_back():
+    """
+    From the jump on it has the time it had.
+    """
+    here = Components()
+    peer = here.connect()
+    here.send("1")
+    here.connections.shut_down(within_s=10)
+
+    here.clock.pass_(-5000)
+    here.connections.advance()
+    here.pass_(10)
+
+    assert peer.aborted
+    assert here.connections.farewell is not None
+
+
 def test_a_shutdown_without_sessions_is_over():
     """
     There is nobody to wait for.
@@ -886,7 +925,7 @@ def test_who_is_told_of_an_end_may_send_and_may_fail(caplog: pytest.LogCaptureFi
             here.send("2")
         raise RuntimeError("on_end")
 
-    here.connections._on_end = on_end
+    here.connections._ends._on_end = on_end
     here.send("1")
     here.connections.acknowledged("a", "1")
 

@@ -21,14 +21,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from functools import partial, wraps
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from threading import Lock
-from typing import Any, Final, ParamSpec, TypeVar, TypeVarTuple
+from typing import Final, ParamSpec, TypeVar, TypeVarTuple
 
-from harness.errors import BreakerOpen, InvalidValue
+from harness.errors import BreakerOpen
 from harness.resilience.breaker.counting import Counting, Verdict
 from harness.resilience.breaker.permit import Permit
+from harness.resilience.breaker.protecting import protected
 from harness.resilience.breaker.values import BreakerReport, BreakerSettings, State, Transition
 from harness.resilience.breaker.windows import Window, window_of
 
@@ -211,37 +210,12 @@ class Breaker:
 
     def protect(self, function: Callable[P, R]) -> Callable[P, R]:
         """
-        A decorator, for functions and for coroutine functions.
+        A decorator, for functions and for coroutine functions; keywords are fine here.
 
         Raises:
             InvalidValue: If it is a generator function: calling one does nothing yet.
         """
-        if isgeneratorfunction(function) or isasyncgenfunction(function):
-            raise InvalidValue(
-                f"{function.__qualname__} is a generator; expected a function or a coroutine"
-                " function",
-                [("next", "put `with breaker.admit():` around what it does")],
-            )
-        if iscoroutinefunction(function):
-            call_async: Callable[..., Awaitable[Any]] = self.call_async
-
-            @wraps(function)
-            async def guarded_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                if kwargs:
-                    return await self.call_async(partial(function, *args, **kwargs))
-                return await call_async(function, *args)
-
-            return guarded_async  # type: ignore[return-value]
-
-        call: Callable[..., R] = self.call
-
-        @wraps(function)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            if kwargs:
-                return self.call(partial(function, *args, **kwargs))
-            return call(function, *args)
-
-        return guarded
+        return protected(self.call, self.call_async, function)
 
     def admit(self) -> Permit:
         """

@@ -14,14 +14,14 @@ Rules:
 
 from __future__ import annotations
 
-import heapq
-import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Literal
 
 from harness.resilience.breaker import Breakers
-from harness.resilience.connections.outbox import Entry
+from harness.resilience.connections.agenda import Agenda
+from harness.resilience.connections.ends import Ends
+from harness.resilience.connections.leaving import Leaving
 from harness.resilience.connections.peer import Peer, due
 from harness.resilience.connections.sending import LEAVING, SENT, Sending
 from harness.resilience.connections.values import (
@@ -36,11 +36,6 @@ from harness.resilience.connections.values import (
 from harness.resilience.metrics import Metrics
 
 __all__ = ["Connections"]
-
-_log = logging.getLogger(__name__)
-
-# Of a shutdown's time, for flushing; the rest is for the closing handshakes.
-_FLUSHING: Final = 0.7
 
 
 class Connections:
@@ -72,24 +67,21 @@ class Connections:
         self._settings = settings
         self._breakers = breakers
         self._metrics = metrics
+        self._ends = Ends(metrics, on_end)
         self._sending = Sending(
             clock=clock,
             settings=settings,
             metrics=metrics,
             broke=self._broke,
-            ended=self._end,
+            ended=self._ends.came,
         )
-        self._on_end = on_end
         self._peers: dict[str, Peer] = {}
         # Those without a connection, the longest gone first.
         self._gone: OrderedDict[str, None] = OrderedDict()
-        self._due: list[tuple[float, str]] = []
+        self._agenda = Agenda()
         self._advanced_s = clock()
         self._waiting = 0
-        self._ended: list[tuple[str, Message, End]] = []
-        self._flush_until_s: float | None = None
-        self._close_until_s = 0.0
-        self._closed = 0
+        self._leaving: Leaving | None = None
         self._farewell: Farewell | None = None
 
     def __len__(self) -> int:
@@ -136,7 +128,7 @@ class Connections:
         now_s = self._clock()
         peer = self._peers.get(session)
         resumed = peer is not None
-        if self._flush_until_s is not None:
+        if self._leaving is not None:
             return "refused"
         if peer is None:
             if len(self._peers) >= self._settings.max_sessions and not self._make_room():
@@ -211,7 +203,7 @@ class Connections:
         peer = self._peers.get(session)
         if peer is None:
             return Delivery(outcome="refused", why=f"no session {session} is known")
-        if self._flush_until_s is not None:
+        if self._leaving is not None:
             peer.figures.failed()
             return LEAVING
         delivery = self._sending.send(peer, message)
@@ -235,11 +227,10 @@ class Connections:
         """When `advance` is to be called next, on the clock; None while nothing is to come."""
         if self._farewell is not None:
             return None
-        times = [self._due[0][0]] if self._due else []
-        if self._flush_until_s is not None:
-            before = self._flush_until_s > self._advanced_s
-            times.append(self._flush_until_s if before else self._close_until_s)
-        return min(times, default=None)
+        if self._leaving is None:
+            return self._agenda.next_s
+        end_s = self._leaving.next_s(self._advanced_s)
+        return end_s if self._agenda.next_s is None else min(end_s, self._agenda.next_s)
 
     def advance(self) -> None:
         """
@@ -252,23 +243,11 @@ class Connections:
         if now_s < self._advanced_s:
             self._go_back(now_s)
         self._advanced_s = now_s
-        for peer, due_s in self._pop_due(now_s):
+        for peer, due_s in self._agenda.pop(self._peers, now_s):
             held_up = now_s - due_s >= self._settings.ping_timeout_s / 2
             self._attend(peer, now_s, held_up=held_up)
         self._go_on_leaving(now_s)
-        self._tell()
-
-    def _pop_due(self, now_s: float) -> list[tuple[Peer, float]]:
-        # All of them first: one that is due again at once has to wait for the next call.
-        peers = []
-        while self._due and self._due[0][0] <= now_s:
-            due_s, session = heapq.heappop(self._due)
-            peer = self._peers.get(session)
-            # What is not the peer's present entry was overtaken by an earlier one.
-            if peer is not None and peer.due_s == due_s:
-                peer.due_s = None
-                peers.append((peer, due_s))
-        return peers
+        self._ends.tell()
 
     def _attend(self, peer: Peer, now_s: float, *, held_up: bool) -> None:
         settings = self._settings
@@ -291,23 +270,21 @@ class Connections:
             peer.pinged_s = None
         if peer.pinged_s is None and now_s - peer.heard_s >= settings.ping_interval_s:
             peer.pinged_s = now_s
-            transport.ping()
+            self._ask(peer, transport, transport.ping)
         idle_s = settings.idle_s
         if idle_s is not None and now_s - peer.asked_s >= idle_s and not peer.closing:
             peer.figures.timed_out()
-            peer.closing = True
-            transport.close(GOING_AWAY, f"idle for {idle_s:g} s", within_s=settings.ping_timeout_s)
+            self._close(peer, transport, f"idle for {idle_s:g} s", settings.ping_timeout_s)
 
     def _schedule(self, peer: Peer, now_s: float) -> None:
         """See to it that the peer is attended to when time next changes something about it."""
-        due_s = due(peer, self._settings, now_s)
-        if peer.due_s is None or due_s < peer.due_s:
-            peer.due_s = due_s
-            heapq.heappush(self._due, (due_s, peer.name))
+        self._agenda.note(peer, due(peer, self._settings, now_s))
 
     def _go_back(self, now_s: float) -> None:
         """The clock went back: nothing may wait for longer than it was to."""
-        self._due.clear()
+        self._agenda.clear()
+        if self._leaving is not None:
+            self._leaving.go_back(now_s)
         for peer in self._peers.values():
             peer.go_back(now_s)
             self._schedule(peer, now_s)
@@ -324,17 +301,16 @@ class Connections:
         Args:
             within_s: Seconds until all is over, whatever peers do; None: as the settings say.
         """
-        if self._flush_until_s is not None:
+        if self._leaving is not None:
             return
         now_s = self._clock()
         within_s = self._settings.shutdown_s if within_s is None else within_s
-        self._flush_until_s = now_s + within_s * _FLUSHING
-        self._close_until_s = now_s + within_s
+        self._leaving = Leaving(now_s, within_s=within_s)
         for peer in list(self._peers.values()):
             self._sending.flush(peer, now_s)
             self._settle(peer, now_s)
         self._go_on_leaving(now_s)
-        self._tell()
+        self._ends.tell()
 
     @property
     def farewell(self) -> Farewell | None:
@@ -342,31 +318,28 @@ class Connections:
         return self._farewell
 
     def _go_on_leaving(self, now_s: float) -> None:
-        if self._flush_until_s is None or self._farewell is not None:
+        if self._leaving is None or self._farewell is not None:
             return
         for peer in list(self._peers.values()):
-            self._leave(peer, now_s)
+            self._leave(self._leaving, peer, now_s)
         if self.connected == 0:
             left = {name: len(peer.outbox) for name, peer in self._peers.items() if peer.outbox}
             sessions = len(self._peers)
             for peer in list(self._peers.values()):
                 self._forget(peer)
-            self._farewell = Farewell(sessions=sessions, closed=self._closed, left=left)
+            self._farewell = Farewell(sessions=sessions, closed=self._leaving.closed, left=left)
 
-    def _leave(self, peer: Peer, now_s: float) -> None:
-        """Close its connection, if all was sent or it is time."""
-        transport, flush_until_s = peer.transport, self._flush_until_s
-        if transport is None or flush_until_s is None:
+    def _leave(self, leaving: Leaving, peer: Peer, now_s: float) -> None:
+        """Close a session's connection, if all was sent or it is time."""
+        transport = peer.transport
+        due = leaving.due(peer, now_s)
+        if transport is None or due is None:
             return
-        if now_s >= self._close_until_s:
+        if due == "abort":
             self._broke(peer, transport)
-        elif not peer.closing:
-            drained = not len(peer.outbox) and not transport.buffered()
-            if drained or now_s >= flush_until_s:
-                peer.closing = True
-                self._closed += 1
-                left_s = self._close_until_s - now_s
-                transport.close(GOING_AWAY, "going away", within_s=left_s)
+        else:
+            leaving.closed += 1
+            self._close(peer, transport, "going away", leaving.left_s(now_s))
 
     # ---- what all of it needs
 
@@ -378,6 +351,19 @@ class Connections:
         peer.outbox.connection_lost()
         peer.figures.closed()
         self._gone[peer.name] = None
+
+    def _close(self, peer: Peer, transport: Transport, reason: str, within_s: float) -> None:
+        peer.closing = True
+        self._ask(peer, transport, lambda: transport.close(GOING_AWAY, reason, within_s=within_s))
+
+    def _ask(self, peer: Peer, transport: Transport, act: Callable[[], None]) -> None:
+        """Have a transport do something. One that cannot is no connection any more."""
+        try:
+            act()
+        # Whatever it was: the other sessions have to be attended to, too.
+        except Exception:  # noqa: BLE001
+            if peer.transport is transport:
+                self._broke(peer, transport)
 
     def _broke(self, peer: Peer, transport: Transport) -> None:
         self._detach(peer, self._clock())
@@ -392,21 +378,12 @@ class Connections:
 
     def _forget(self, peer: Peer) -> None:
         while peer.outbox:
-            self._end(peer, peer.outbox.pop_oldest(), "left")
+            self._ends.came(peer, peer.outbox.pop_oldest(), "left")
         self._count(peer)
         del self._peers[peer.name]
         self._gone.pop(peer.name, None)
         self._breakers.forget(peer.name)
         self._metrics.breaker_forgotten(peer.name)
-
-    def _end(self, peer: Peer, entry: Entry, how: End) -> None:
-        if how == "expired":
-            peer.figures.expired()
-        elif how == "dropped":
-            self._metrics.queue_overflowed()
-        elif how in ("left", "poison"):
-            peer.figures.failed()
-        self._ended.append((peer.name, entry.message, how))
 
     def _settle(self, peer: Peer, now_s: float) -> None:
         """After anything that time may have to do with, sooner than before."""
@@ -417,13 +394,12 @@ class Connections:
     def _after(self, peer: Peer) -> None:
         """After anything that may have changed what waits."""
         self._count(peer)
-        if self._flush_until_s is not None:
+        if self._leaving is not None:
             now_s = self._clock()
-            self._leave(peer, now_s)
+            self._leave(self._leaving, peer, now_s)
             if self.connected == 0:
                 self._go_on_leaving(now_s)
-        if self._ended:
-            self._tell()
+        self._ends.tell()
 
     def _count(self, peer: Peer) -> None:
         waiting = peer.outbox.waiting
@@ -431,14 +407,3 @@ class Connections:
             self._waiting += waiting - peer.counted
             peer.counted = waiting
             self._metrics.queue_sized(self._waiting)
-
-    def _tell(self) -> None:
-        """Tell of what ended, once all of it is in order: who is told may send."""
-        while self._ended:
-            session, message, how = self._ended.pop(0)
-            if self._on_end is not None:
-                try:
-                    self._on_end(session, message, how)
-                # Their mistake must not become that of whoever sent something else.
-                except Exception:  # noqa: BLE001
-                    _log.exception("session %s: on_end failed", session)

@@ -244,24 +244,29 @@ class _Slots:
     def __init__(self, *, whole: str, part: str = "") -> None:
         self._whole = whole
         self._part = part
-        self.held: Counter[str] = Counter()
+        self._held: Counter[str] = Counter()
+        self.total = 0
 
     def take(self, name: str, settings: AdmissionSettings) -> Refused | None:
-        counts = [(self._whole, self.held.total())]
+        counts = [(self._whole, self.total)]
         if self._part:
-            counts.append((self._part, self.held[name]))
+            counts.append((self._part, self._held[name]))
         for limit, held in counts:
             allowed = getattr(settings, limit)
             if held >= allowed:
                 return Refused(limit=limit, found=held + 1, allowed=allowed, retry_after_s=None)
-        self.held[name] += 1
+        self._held[name] += 1
+        self.total += 1
         return None
 
     def give_back(self, name: str) -> None:
+        held = self._held[name]
+        if held <= 1:
+            del self._held[name]
+        else:
+            self._held[name] = held - 1
         # One too many, as at the end of what was refused, hands out no slot.
-        self.held[name] -= 1
-        if self.held[name] <= 0:
-            del self.held[name]
+        self.total -= held > 0
 
 
 class Admission:
@@ -291,12 +296,12 @@ class Admission:
     @property
     def connections(self) -> int:
         """How many connections there are."""
-        return self._connections.held.total()
+        return self._connections.total
 
     @property
     def calls(self) -> int:
         """How many calls run."""
-        return self._calls.held.total()
+        return self._calls.total
 
     def connect(self, address: str) -> Refused | None:
         """A connection from there; None lets it in, and `disconnected` must follow once."""

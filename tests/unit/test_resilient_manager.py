@@ -701,6 +701,21 @@ def test_any_sign_of_life_counts(sign: str):
     assert peer.aborted
 
 
+@pytest.mark.parametrize("sign", ["heard", "message_came"])
+def test_after_its_answer_a_peer_is_pinged_again_in_an_interval(sign: str):
+    """
+    However long an answer may take: else it could be silent for twice that time unnoticed.
+    """
+    here = Components(ping_interval_s=1, ping_timeout_s=60)
+    peer = here.connect()
+    here.pass_(1)
+    getattr(here.connections, sign)("a")
+
+    here.pass_(1)
+
+    assert peer.pings == 2
+
+
 def test_silence_while_we_were_held_up_is_not_the_peers():
     """
     Its pong may lie unread; it is asked once more, and given up only if that stays unanswered.

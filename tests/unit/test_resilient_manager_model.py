@@ -7,7 +7,8 @@ when the test says so. What must hold whatever happens:
 - each critical message that was sent or queued is kept, or has ended, once;
 - none that a peer acknowledged reaches it again on a later connection;
 - what a peer takes, it takes in the order of `send`;
-- nothing is above its bound, and figures agree with what happened.
+- nothing is above its bound, and figures agree with what happened;
+- nobody who is silent for a ping's interval and timeout together keeps a connection.
 
 Isolated classes; says nothing about the system.
 """
@@ -53,8 +54,13 @@ class Peer:
 class ConnectionsMachine(RuleBasedStateMachine):
     """Drives sessions and their peers."""
 
-    @initialize(keep=st.sampled_from(["until_acknowledged", "until_sent"]))
-    def begin(self, keep: Literal["until_acknowledged", "until_sent"]) -> None:
+    @initialize(
+        keep=st.sampled_from(["until_acknowledged", "until_sent"]),
+        pings=st.sampled_from([(30, 10), (5, 35)]),
+    )
+    def begin(
+        self, keep: Literal["until_acknowledged", "until_sent"], pings: tuple[int, int]
+    ) -> None:
         self.here = Components(
             breaker=BreakerSettings(failures=2, open_s=15, probes=1, successes=1),
             keep=keep,
@@ -63,8 +69,8 @@ class ConnectionsMachine(RuleBasedStateMachine):
             message_ttl_s=100,
             session_ttl_s=10_000,
             max_tries=3,
-            ping_interval_s=30,
-            ping_timeout_s=10,
+            ping_interval_s=pings[0],
+            ping_timeout_s=pings[1],
             repeat_ttl_s=50,
             repeat_names=5,
         )
@@ -190,6 +196,12 @@ class ConnectionsMachine(RuleBasedStateMachine):
             assert len(peer.seen) <= 5
             waiting += peer.outbox.waiting
         assert self.here.connections.waiting == waiting
+
+    @invariant()
+    def the_silent_are_found(self) -> None:
+        for peer in self.here.connections._peers.values():
+            silent_s = self.here.clock() - peer.heard_s
+            assert peer.transport is None or silent_s <= 40 + 1e-3
 
     @invariant()
     def figures_agree(self) -> None:

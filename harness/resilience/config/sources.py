@@ -44,7 +44,6 @@ _FLAGS: Final[Mapping[str, bool]] = {
     **dict.fromkeys(("false", "no", "0"), False),
 }
 _PLAIN: Final = (bool, int, float, str, NoneType)
-# Beyond this a whole number is no float, and the judges of ranges cannot compare it.
 
 
 @dataclass(frozen=True, kw_only=True)

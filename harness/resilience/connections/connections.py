@@ -164,16 +164,22 @@ class Connections:
         """Something came from the peer: a pong, a part of a message."""
         peer = self._peers.get(session)
         if peer is not None:
-            peer.heard_s = self._clock()
-            peer.pinged_s = None
+            self._hear(peer, self._clock())
 
     def message_came(self, session: str) -> None:
         """A whole message came from the peer."""
         peer = self._peers.get(session)
         if peer is not None:
-            peer.heard_s = peer.asked_s = self._clock()
-            peer.pinged_s = None
+            now_s = peer.asked_s = self._clock()
+            self._hear(peer, now_s)
             peer.figures.received()
+
+    def _hear(self, peer: Peer, now_s: float) -> None:
+        peer.heard_s = now_s
+        if peer.pinged_s is not None:
+            peer.pinged_s = None
+            # The next ping may be due before the end of the time this answer had.
+            self._schedule(peer, now_s)
 
     def acknowledged(self, session: str, name: str) -> None:
         """The peer has the message of that name, whichever connection says so."""

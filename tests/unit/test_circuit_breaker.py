@@ -257,6 +257,7 @@ def test_each_way_to_call_counts_alike(call: str):
     assert one.state == "half_open"
     assert once() == 3
     assert one.state == "closed"
+    assert once() == 3
 
 
 def test_a_protected_function_keeps_its_name_and_binds_as_a_method():
@@ -289,8 +290,12 @@ def test_a_generator_cannot_be_protected():
     def numbers():
         yield 1
 
-    with pytest.raises(InvalidValue, match=r"numbers is a generator.*"):
-        breaker(Hands()).protect(numbers)
+    async def more():
+        yield 1
+
+    for generator in (numbers, more):
+        with pytest.raises(InvalidValue, match=rf"{generator.__name__} is a generator.*"):
+            breaker(Hands()).protect(generator)
 
 
 # ---- what counts
@@ -364,6 +369,38 @@ def test_an_error_that_is_returned_counts_too(asynchronous: bool):
     assert one.state == "closed"
     once("a kind that nobody knows")
     assert one.state == "open"
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "state"), [("TIMEOUT", "open"), ("VALIDATION_ERROR", "half_open"), (None, "closed")]
+)
+def test_an_error_that_a_probe_returns_counts_too(
+    asynchronous: bool, kind: str | None, state: State
+):
+    """
+    As if it had been raised: a failure opens, what is the caller's own leaves it half-open.
+    """
+    clock = Hands()
+    one = breaker(
+        clock,
+        counting=Counting(kind_of=lambda result: result),
+        failures=1,
+        open_s=10,
+        successes=1,
+    )
+    fail(one)
+    clock.pass_(10)
+
+    async def returns_async() -> str | None:
+        return kind
+
+    if asynchronous:
+        assert asyncio.run(one.call_async(returns_async)) == kind
+    else:
+        assert one.call(lambda: kind) == kind
+
+    assert one.state == state
 
 
 # ---- windows
@@ -487,9 +524,44 @@ def test_a_slow_probe_is_a_failed_one():
     assert one.state == "open"
     clock.pass_(10)
 
+    seen: list[str] = []
+    one.watch(lambda transition: seen.append(transition.why))
+
     one.call(clock.pass_, 1)
 
     assert one.state == "open"
+    assert seen[1:] == ["a probe was slow"]
+
+
+@pytest.mark.parametrize("way", ["call", "call_async", "with"])
+def test_a_call_may_be_both_slow_and_failed(way: str):
+    """
+    It is counted in each of the two.
+    """
+    clock = Hands(0.0)
+    one = breaker(clock, policy="count_window", minimum_calls=5, slow_call_s=1)
+
+    def fails() -> None:
+        clock.pass_(1)
+        raise Broken
+
+    async def fails_async() -> None:
+        fails()
+
+    def once() -> None:
+        if way == "call":
+            one.call(fails)
+        elif way == "call_async":
+            asyncio.run(one.call_async(fails_async))
+        else:
+            with one.admit():
+                fails()
+
+    with pytest.raises(Broken):
+        once()
+
+    report = one.report()
+    assert (report.window_calls, report.window_failed, report.window_slow) == (1, 1, 1)
 
 
 def test_a_closed_breaker_has_a_fresh_window():
@@ -526,8 +598,8 @@ def test_a_reset_closes_it_and_is_on_record():
     probe.end("failure")
 
     assert one.state == "closed"
-    assert [(each.before, each.after, each.why) for each in seen] == [
-        ("half_open", "closed", "reset by hand")
+    assert [(each.at_s, each.before, each.after, each.why) for each in seen] == [
+        (1010.0, "half_open", "closed", "reset by hand")
     ]
 
 
@@ -567,6 +639,9 @@ def test_observers_are_told_of_each_change_once_in_order():
     assert one.state == "open"
     clock.pass_(9)
     succeed(one)
+    fail(one)
+    clock.pass_(10)
+    fail(one)
 
     assert [(each.epoch, each.at_s, each.before, each.after, each.why) for each in seen] == [
         (1, 0.0, "closed", "open", "1 calls failed in a row"),
@@ -574,6 +649,9 @@ def test_observers_are_told_of_each_change_once_in_order():
         (3, 17.0, "half_open", "open", "half-open for 5 s without a verdict"),
         (4, 27.0, "open", "half_open", "open for 10 s"),
         (5, 27.0, "half_open", "closed", "1 probes succeeded"),
+        (6, 27.0, "closed", "open", "1 calls failed in a row"),
+        (7, 37.0, "open", "half_open", "open for 10 s"),
+        (8, 37.0, "half_open", "open", "a probe failed"),
     ]
 
 
@@ -655,6 +733,19 @@ def test_a_report_tells_all():
 
     assert (report.name, report.state, report.since_s) == ("peer", "open", 0.0)
     assert (report.retry_after_s, report.refusals, report.opens) == (6.0, 1, 1)
+
+
+def test_a_report_of_one_without_a_window_has_none():
+    """
+    The row of failures is what it has.
+    """
+    one = breaker(Hands(), failures=5)
+    fail(one, 2)
+
+    report = one.report()
+
+    assert (report.state, report.failures_in_a_row, report.retry_after_s) == ("closed", 2, None)
+    assert (report.window_calls, report.window_failed, report.window_slow) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -747,6 +838,35 @@ def test_a_registry_changes_and_resets_them_all():
     assert [each.state for each in peers] == ["closed", "closed"]
     peers.forget("a")
     assert "a" not in peers
+
+
+def test_a_registry_counts_those_it_forgot():
+    """
+    For good, and those apart that were not closed; a peer that is not there is no mistake.
+    """
+    peers = Breakers(clock=Hands(), settings=BreakerSettings(failures=1), limit=1)
+    for name in "abcd":
+        peers.of(name)
+    assert (peers.forgotten, peers.forgotten_open) == (3, 0)
+    for name in "efg":
+        peers.of(name)
+        fail(peers.of(name))
+    peers.forget("a")
+
+    assert (peers.forgotten, peers.forgotten_open) == (6, 2)
+
+
+def test_a_registrys_breakers_count_as_it_was_told():
+    """
+    What is ignored there is ignored by each.
+    """
+    peers = Breakers(
+        clock=Hands(), settings=BreakerSettings(failures=1), counting=Counting(ignored=(Broken,))
+    )
+
+    fail(peers.of("a"))
+
+    assert peers.of("a").state == "closed"
 
 
 def test_a_registry_of_none_is_refused():

@@ -86,14 +86,21 @@ def test_it_opens_at_the_nth_failure_in_a_row(row: int, state: State):
     assert failed == min(row, 5)
 
 
-def test_a_success_ends_a_row_of_failures():
+@pytest.mark.parametrize("way", ["call", "call_async", "with"])
+def test_a_success_ends_a_row_of_failures(way: str):
     """
     Four, a success, four: never five in a row.
     """
     one = breaker(Hands(), failures=5)
 
     fail(one, 4)
-    succeed(one)
+    if way == "call":
+        succeed(one)
+    elif way == "call_async":
+        asyncio.run(one.call_async(asyncio.sleep, 0))
+    else:
+        with one.admit():
+            pass
     fail(one, 4)
 
     assert one.state == "closed"
@@ -335,6 +342,9 @@ def test_what_counts_is_the_callers_to_say():
     )
     busy = CallFailed("busy", kind="OVER_CAPACITY", request_id="1", elapsed_ms=1.0)
 
+    odd = ValueError()
+    odd.kind = ["not", "a name"]  # type: ignore[attr-defined]
+    assert Counting().of_error(odd) == "failure"
     assert counting.of_error(busy) == "ignored"
     assert counting.of_error(KeyError()) == "ignored"
     assert counting.of_error(IndexError()) == "failure"

@@ -15,9 +15,11 @@ Isolated classes; says nothing about the system.
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from typing import Literal
 
+import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -232,3 +234,49 @@ ConnectionsMachine.TestCase.settings = hypothesis_settings(
     max_examples=40, stateful_step_count=30, deadline=None
 )
 TestConnectionsAgainstTheirModel = ConnectionsMachine.TestCase
+
+
+@pytest.mark.parametrize("keep", ["until_acknowledged", "until_sent"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_long_life_of_two_sessions(seed: int, keep: Literal["until_acknowledged", "until_sent"]):
+    """
+    The same rules for hundreds of steps: the short lives above seldom get to acknowledge much.
+    """
+    chance = random.Random(seed)
+    life = ConnectionsMachine()
+    life.begin(keep=keep, pings=chance.choice([(30, 10), (5, 35)]))
+
+    for _ in range(300):
+        session = chance.choice("ab")
+        match chance.choices(range(9), weights=(8, 5, 3, 2, 2, 2, 2, 2, 1))[0]:
+            case 0:
+                life.send(session=session, critical=chance.random() < 0.8)
+            case 1:
+                life.acknowledge(session=session, count=chance.randint(1, 3))
+            case 2:
+                life.connect(session=session)
+            case 3:
+                life.connect_badly(session=session, failing=chance.choice(["before", "after"]))
+            case 4:
+                life.lose(session=session)
+            case 5:
+                life.read_slowly(session=session, unread=chance.choice([0, 10**9]))
+            case 6:
+                life.repeat(session=session, which=chance.randint(0, 5))
+            case 7:
+                life.pass_(seconds=chance.choice([1, 9.99, 10, 15, 30]))
+            case 8:
+                life.jump_back(seconds=chance.choice([0.001, 5, 1000]))
+        if chance.random() < 0.3:
+            life.hear(session=session)
+        for holds in (
+            life.none_vanishes,
+            life.in_order,
+            life.within_bounds,
+            life.the_silent_are_found,
+        ):
+            holds()
+    life.figures_agree()
+    ends = Counter(how for _, _, how in life.here.ends)
+    assert ends["acknowledged" if keep == "until_acknowledged" else "sent"] >= 10
+    life.teardown()

@@ -124,6 +124,21 @@ def test_it_is_half_open_once_its_time_has_passed(passed_s: float, state: State)
     assert one.state == state
 
 
+@pytest.mark.parametrize(("opened_s", "open_s"), [(1000.0, 0.3), (1000.1, 60), (12345.678, 0.3)])
+def test_no_rounding_keeps_it_open_when_no_time_is_left(opened_s: float, open_s: float):
+    """
+    At the moment that it named it is half-open; it never says "another 0 s".
+    """
+    clock = Hands(opened_s)
+    one = breaker(clock, failures=1, open_s=open_s, half_open_s=open_s)
+    fail(one)
+
+    clock.now_s = opened_s + open_s
+    assert one.state == "half_open"
+    clock.now_s += open_s
+    assert one.state == "open"
+
+
 def test_an_open_breaker_calls_nothing_and_says_how_long():
     """
     The error has the name, the seconds left and the kind that proves that nothing happened.

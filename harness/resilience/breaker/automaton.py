@@ -285,10 +285,11 @@ class Breaker:
         # One that went back must not keep a breaker open for longer than it was to be.
         self._since_s = min(self._since_s, now_s)
         settings = self._settings
-        if self._state == "half_open" and now_s - self._since_s >= settings.half_open_s:
+        if self._state == "half_open" and now_s >= self._since_s + settings.half_open_s:
             why = f"half-open for {settings.half_open_s:g} s without a verdict"
             self._move("open", self._since_s + settings.half_open_s, why)
-        if self._state == "open" and now_s - self._since_s >= settings.open_s:
+        # The same sum as in `_retry_after_s`: by a difference, "another 0 s" could be refused.
+        if self._state == "open" and now_s >= self._since_s + settings.open_s:
             self._move("half_open", now_s, f"open for {settings.open_s:g} s")
         return self._state
 

@@ -7,6 +7,7 @@ the breaker keeps running totals. Isolated classes; says nothing about the syste
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -230,6 +231,42 @@ BreakerMachine.TestCase.settings = hypothesis_settings(
     max_examples=120, stateful_step_count=40, deadline=None
 )
 TestBreakerAgainstItsModel = BreakerMachine.TestCase
+
+
+@pytest.mark.parametrize("rules", SETTINGS, ids=lambda rules: rules.policy)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_long_life_against_the_model(seed: int, rules: BreakerSettings):
+    """
+    The same rules for hundreds of steps: the short lives above seldom fill a window.
+    """
+    chance = random.Random(seed)
+    life = BreakerMachine()
+    life.begin(rules=rules)
+    held: list[tuple[Permit, int, float] | None] = []
+
+    for _ in range(400):
+        match chance.choices(range(7), weights=(6, 6, 4, 5, 1, 0.2, 1))[0]:
+            case 0:
+                held.append(life.admit())
+            case 1 if held:
+                permit = held.pop(chance.randrange(len(held)))
+                verdicts: list[Verdict] = ["success", "success", "failure", "ignored"]
+                life.end(held=permit, verdict=chance.choice(verdicts))
+            case 2:
+                life.call(failed=chance.random() < 0.4)
+            case 3:
+                life.pass_(seconds=chance.choice([0.5, 1, 2, 3.999, 4, 10]))
+            case 4:
+                life.jump_back(seconds=chance.choice([0.5, 3, 19, 20, 21]))
+            case 5:
+                life.reset()
+            case _:
+                life.look()
+        life.alike()
+        life.only_legal_changes()
+
+    assert {each.after for each in life.seen} == {"closed", "open", "half_open"}
+    life.teardown()
 
 
 @pytest.mark.parametrize("policy", ["consecutive", "count_window"])

@@ -258,7 +258,7 @@ class Connections:
     def _attend(self, peer: Peer, now_s: float, *, held_up: bool) -> None:
         settings = self._settings
         if peer.transport is None:
-            if now_s - peer.gone_s >= settings.session_ttl_s:
+            if now_s >= peer.gone_s + settings.session_ttl_s:
                 self._forget(peer)
                 return
         else:
@@ -267,18 +267,19 @@ class Connections:
         self._settle(peer, now_s)
 
     def _look_after(self, peer: Peer, transport: Transport, now_s: float, *, held_up: bool) -> None:
+        # The same sums as in `due`: by a difference, rounding could leave undone what is due.
         settings = self._settings
-        if peer.pinged_s is not None and now_s - peer.pinged_s >= settings.ping_timeout_s:
+        if peer.pinged_s is not None and now_s >= peer.pinged_s + settings.ping_timeout_s:
             if not held_up:
                 peer.figures.timed_out()
                 self._broke(peer, transport)
                 return
             peer.pinged_s = None
-        if peer.pinged_s is None and now_s - peer.heard_s >= settings.ping_interval_s:
+        if peer.pinged_s is None and now_s >= peer.heard_s + settings.ping_interval_s:
             peer.pinged_s = now_s
             self._ask(peer, transport, transport.ping)
         idle_s = settings.idle_s
-        if idle_s is not None and now_s - peer.asked_s >= idle_s and not peer.closing:
+        if idle_s is not None and now_s >= peer.asked_s + idle_s and not peer.closing:
             peer.figures.timed_out()
             self._close(peer, transport, f"idle for {idle_s:g} s", settings.ping_timeout_s)
 

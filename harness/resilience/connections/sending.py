@@ -214,5 +214,5 @@ class Sending:
     def expire(self, peer: Peer, now_s: float) -> None:
         """End what has been kept for too long, under way or waiting."""
         outbox, ttl_s = peer.outbox, self._settings.message_ttl_s
-        while (oldest := outbox.oldest()) is not None and now_s - oldest.since_s >= ttl_s:
+        while (oldest := outbox.oldest()) is not None and now_s >= oldest.since_s + ttl_s:
             self._ended(peer, outbox.pop_oldest(), "expired")

@@ -1,0 +1,205 @@
+"""
+Sessions at the very moment of a bound, and what is written down there.
+
+Isolated classes; says nothing about the system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from harness.resilience.breaker import BreakerSettings
+from harness.resilience.connections import ConnectionSettings
+from harness.resilience.connections.seen import Seen
+from tests.unit.made_up import Components, MadeUp
+
+
+def test_messages_without_a_name_are_kept_each_for_itself():
+    """
+    Three replies that look alike and wait are three, in their order.
+    """
+    here = Components(keep="until_sent")
+    here.connections.lost("a", here.connect())
+    for text in ("ok", "no", "ok"):
+        assert here.send(text, name="").outcome == "queued"
+
+    assert here.connect().got == [b"ok", b"no", b"ok"]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_where_nobody_acknowledges_a_name_is_remembered_for_its_connection(lost: bool):
+    """
+    A repetition on it is known; on the next one nobody knows whether the first arrived.
+    """
+    here = Components(keep="until_sent")
+    first = here.connect()
+    here.send("1")
+    if lost:
+        here.connections.lost("a", first)
+        here.connect()
+
+    assert here.send("1").repeated is not lost
+
+
+def test_a_name_is_given_up_at_the_moment_at_which_it_is_known_no_more():
+    """
+    What a session remembers is no more than what can be repeated.
+    """
+    seen = Seen()
+    for now_s, name in ((0.0, "a"), (9.0, "b"), (10.0, "c")):
+        seen.add(name, now_s, connection=1, ttl_s=10, limit=100)
+
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(("size", "outcome"), [(10, "queued"), (11, "refused")])
+def test_a_message_may_fill_a_queue(size: int, outcome: str):
+    """
+    As large as the whole of it; not larger.
+    """
+    here = Components(queue_bytes=10)
+    here.connections.lost("a", here.connect())
+
+    assert here.send("x" * size).outcome == outcome
+
+
+@pytest.mark.parametrize(("unread", "outcome"), [(100, "sent"), (101, "refused")])
+def test_at_the_mark_a_peer_is_not_yet_slow(unread: int, outcome: str):
+    """
+    Above it what need not be kept is refused.
+    """
+    here = Components(high_water_bytes=100)
+    here.connect().unread = unread
+
+    assert here.send("1", critical=False).outcome == outcome
+
+
+def test_what_waited_is_measured_to_the_nanosecond():
+    """
+    Five seconds, in the figure of those that waited.
+    """
+    here = Components()
+    here.connections.lost("a", here.connect())
+    here.send("1")
+
+    here.pass_(5)
+    here.connect()
+
+    assert here.metrics.queue_wait.total_ns == 5_000_000_000
+
+
+def test_a_peer_is_gone_at_the_very_end_of_its_time():
+    """
+    As it is closed for being idle, and pinged, at the moment itself.
+    """
+    here = Components(ping_interval_s=30, ping_timeout_s=10)
+    peer = here.connect()
+    here.clock.pass_(30)
+    here.connections.advance()
+
+    here.clock.pass_(10)
+    here.connections.advance()
+
+    assert (peer.pings, peer.aborted) == (1, True)
+
+
+def test_a_jump_back_leaves_a_pinged_peer_the_time_of_its_answer():
+    """
+    From the jump on, and no ping's interval more.
+    """
+    here = Components(ping_interval_s=30, ping_timeout_s=10)
+    peer = here.connect()
+    here.pass_(30)
+
+    here.clock.pass_(-500)
+    here.connections.advance()
+    here.pass_(10.1)
+
+    assert (peer.pings, peer.aborted) == (1, True)
+
+
+def test_after_a_jump_back_the_idle_are_closed_in_time():
+    """
+    Counted from the jump.
+    """
+    here = Components(ping_interval_s=30, ping_timeout_s=100, idle_s=60)
+    peer = here.connect()
+
+    here.clock.pass_(-500)
+    here.connections.advance()
+    here.pass_(59.9)
+    assert peer.closed == []
+    here.pass_(0.2)
+
+    assert len(peer.closed) == 1
+
+
+def test_a_shutdown_tells_its_two_moments_and_ends_at_the_second():
+    """
+    Seven tenths for flushing, and the whole.
+    """
+    here = Components()
+    peer = here.connect()
+    here.send("1")
+    here.connections.shut_down(within_s=10)
+    assert here.connections.next_due_s == 1007
+
+    here.clock.pass_(7)
+    here.connections.advance()
+    assert (len(peer.closed), here.connections.next_due_s) == (1, 1010)
+    here.clock.pass_(3)
+    here.connections.advance()
+
+    assert peer.aborted
+
+
+def test_a_session_that_is_forgotten_takes_its_breaker_out_of_the_figures():
+    """
+    The totals keep it.
+    """
+    here = Components(breaker=BreakerSettings(failures=1), session_ttl_s=20)
+    here.connect().failing = "before"
+    here.send("1")
+    assert "a" in here.metrics.snapshot().breakers
+
+    here.pass_(20.1)
+
+    assert here.metrics.snapshot().breakers == {}
+    assert here.metrics.snapshot().breaker_totals.opens == 1
+
+
+@pytest.mark.parametrize(
+    ("happens", "due_s"),
+    [
+        (lambda here: here.connections.writable("a"), 1070),
+        (lambda here: here.connections.adopt(ConnectionSettings(ping_interval_s=1000)), 1070),
+        (lambda here: here.connections.acknowledged("a", "who"), 1070),
+        (lambda here: here.clock.pass_(-100), 970),
+        (lambda here: here.connections.shut_down(within_s=1000), 1070),
+    ],
+    ids=["writable", "adopt", "acknowledged", "back", "shut_down"],
+)
+def test_who_waits_for_its_breaker_is_attended_to_when_that_lets_it_try(
+    happens: Callable[[Components], object], due_s: float
+):
+    """
+    Whatever happens meanwhile: at the end of the time the breaker stays open.
+    """
+    here = Components(
+        breaker=BreakerSettings(failures=1, open_s=70), ping_interval_s=1000, message_ttl_s=5000
+    )
+    here.connect().failing = "before"
+    here.send("1")
+    peer = MadeUp()
+    here.connections.attach("a", peer)
+    assert here.connections.next_due_s == 1070
+
+    happens(here)
+    here.connections.advance()
+
+    assert here.connections.next_due_s == due_s
+    here.clock.now_s = due_s
+    here.connections.advance()
+    assert peer.got == [b"1"]

@@ -438,11 +438,14 @@ def test_a_window_opens_at_its_rate(policy: str, failed: int, state: State):
     Five of ten at a rate of a half, the failures last: open at the tenth, or not.
     """
     one = breaker(Hands(), policy=policy, minimum_calls=10, window_calls=10, failure_rate=0.5)
+    seen: list[str] = []
+    one.watch(lambda transition: seen.append(transition.why))
 
     succeed(one, 10 - failed)
     fail(one, failed)
 
     assert one.state == state
+    assert seen == ([] if state == "closed" else [f"{failed} of 10 calls failed"])
 
 
 @pytest.mark.parametrize("policy", ["count_window", "time_window"])
@@ -770,6 +773,7 @@ def test_a_report_of_one_without_a_window_has_none():
     report = one.report()
 
     assert (report.state, report.failures_in_a_row, report.retry_after_s) == ("closed", 2, None)
+    assert report.since_s == 1000
     assert (report.window_calls, report.window_failed, report.window_slow) == (0, 0, 0)
 
 

@@ -58,6 +58,16 @@ def test_waits_are_the_seeds_and_the_clients(jitter: Any):
     assert waits(1, "a") != waits(2, "a")
 
 
+def test_the_nth_wait_is_the_nth_draw():
+    """
+    So a run can be told what a client will wait, whatever happened to it before.
+    """
+    one = backoff(1, "a", base_s=1, cap_s=1000)
+    draws = Draws(1, "a")
+
+    assert [one.next_s() for _ in range(5)] == [draws.at(n) * 2**n for n in range(5)]
+
+
 def test_full_jitter_spreads_a_herd_over_the_whole_wait():
     """
     Of a thousand clients in their fourth wait, every tenth of it has about a hundred.
@@ -117,6 +127,7 @@ def test_an_answer_of_no_connection_proves_nothing():
     The connection it came by has ended.
     """
     one = backoff(jitter="none", base_s=0.1, proof_s=5)
+    one.answered(0.0)
     one.opened(0.0)
     one.next_s()
 
@@ -169,7 +180,7 @@ def test_other_settings_hold_for_the_next_wait():
 # ---- the budget
 
 
-@pytest.mark.parametrize(("repeats", "granted"), [(9, 9), (10, 10), (11, 10)])
+@pytest.mark.parametrize(("repeats", "granted"), [(9, 9), (10, 10), (11, 10), (13, 10)])
 def test_a_full_budget_grants_so_many_repeats(repeats: int, granted: int):
     """
     And not one more.

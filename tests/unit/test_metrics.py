@@ -210,6 +210,33 @@ def test_breakers_are_seen_by_name_and_in_all():
     assert (totals.opens, totals.half_opens, totals.closes, totals.refusals) == (1, 1, 0, 1)
 
 
+def test_breakers_are_counted_on():
+    """
+    Everything twice: by name, and in all.
+    """
+    metrics, _ = made()
+    lives: list[tuple[State, State]] = [
+        ("closed", "open"),
+        ("open", "half_open"),
+        ("half_open", "closed"),
+    ]
+    for before, after in lives * 2:
+        metrics.breaker_changed(transition("a", before, after))
+        metrics.breaker_refused("a")
+
+    taken = metrics.snapshot()
+
+    assert taken.breakers["a"] == BreakerView(
+        state="closed", opens=2, half_opens=2, closes=2, refusals=6
+    )
+    assert asdict(taken.breaker_totals) == {
+        "opens": 2,
+        "half_opens": 2,
+        "closes": 2,
+        "refusals": 6,
+    }
+
+
 def test_of_too_many_breakers_the_one_told_of_longest_ago_is_forgotten():
     """
     What it counted stays in the totals; so it does where somebody says that one is gone.

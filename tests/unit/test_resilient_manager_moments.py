@@ -203,3 +203,121 @@ def test_who_waits_for_its_breaker_is_attended_to_when_that_lets_it_try(
     here.clock.now_s = due_s
     here.connections.advance()
     assert peer.got == [b"1"]
+
+
+def test_what_is_under_way_expires_in_time_on_a_connection_that_lasts():
+    """
+    Though nothing else was to come for longer: the sender does not wait for the next ping.
+    """
+    here = Components(message_ttl_s=10, ping_interval_s=30)
+    here.connect()
+
+    here.send("1")
+    assert here.connections.next_due_s == 1010
+    here.clock.pass_(10)
+    here.connections.advance()
+
+    assert here.ends == [("a", b"1", "expired")]
+
+
+def test_a_connection_that_fails_begins_the_time_of_a_session_without_one():
+    """
+    At its end, at the moment itself, the session is forgotten.
+    """
+    here = Components(session_ttl_s=5, ping_interval_s=30)
+    here.connect().failing = "before"
+
+    here.send("1", critical=False)
+    assert here.connections.next_due_s == 1005
+    here.clock.pass_(5)
+    here.connections.advance()
+
+    assert "a" not in here.connections
+
+
+def test_of_a_slow_peer_nobody_asks_before_time_brings_something():
+    """
+    Its breaker is closed, and has nothing to do with it.
+    """
+    here = Components(message_ttl_s=300, ping_interval_s=1000, high_water_bytes=0)
+    here.connect().unread = 1
+
+    here.send("1")
+
+    assert here.connections.next_due_s == 1300
+
+
+@pytest.mark.parametrize(("late_s", "aborted"), [(3.4, True), (4.9, True), (5.0, False)])
+def test_late_by_half_the_time_of_a_pong_we_were_held_up(late_s: float, aborted: bool):
+    """
+    Less late, the silence is the peer's.
+    """
+    here = Components(ping_interval_s=30, ping_timeout_s=10)
+    peer = here.connect()
+    here.pass_(30)
+
+    here.clock.pass_(10 + late_s)
+    here.connections.advance()
+
+    assert peer.aborted is aborted
+
+
+def test_the_idle_are_closed_at_the_moment_itself():
+    """
+    And not a ping later.
+    """
+    here = Components(ping_interval_s=30, idle_s=30)
+    peer = here.connect()
+
+    here.clock.pass_(30)
+    here.connections.advance()
+
+    assert len(peer.closed) == 1
+
+
+def test_messages_that_were_given_up_are_failures_and_others_are_none():
+    """
+    Poison, and what a forgotten session left; not what was acknowledged.
+    """
+    here = Components(max_tries=1, session_ttl_s=20)
+    here.connect()
+    here.send("1")
+    here.connections.acknowledged("a", "1")
+    assert here.metrics.snapshot().messages.failed == 0
+    here.connect().failing = "before"
+    here.send("2")
+    assert here.metrics.snapshot().messages.failed == 1
+    here.send("3")
+    here.pass_(20.1)
+
+    assert [how for *_, how in here.ends] == ["acknowledged", "poison", "left"]
+    assert here.metrics.snapshot().messages.failed == 2
+
+
+def test_the_time_a_transport_took_is_measured():
+    """
+    To the nanosecond, by the clock.
+    """
+    here = Components()
+    here.connect().while_sending = lambda: here.clock.pass_(0.25)
+
+    here.send("1", critical=False)
+
+    assert here.metrics.latency.total_ns == 250_000_000
+
+
+def test_a_refusal_says_whose_breaker_it_was_and_a_failure_what_failed():
+    """
+    In the answer and in the figures.
+    """
+    here = Components(breaker=BreakerSettings(failures=1, open_s=60))
+    here.connect().failing = "before"
+    failed = here.send("1", critical=False)
+    here.connect()
+
+    refused = here.send("2", critical=False)
+
+    assert "ConnectionResetError: reset" in failed.why
+    assert refused.outcome == "refused"
+    assert "breaker a is open for another 60 s" in refused.why
+    assert here.metrics.snapshot().breakers["a"].refusals == 1

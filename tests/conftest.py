@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from harness.environment.backends import DOCKER
 from tests import sabotage
@@ -16,6 +16,14 @@ pytest_plugins = ["tests.backends", "tests.outcomes", "tests.projects"]
 # fresh clone, they would fail tests whose code is right.
 settings.register_profile("harness", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("harness")
+# For docs/mutants.md: the same examples for each mutant, and none made smaller, which takes long.
+settings.register_profile(
+    "mutants",
+    settings.get_profile("harness"),
+    derandomize=True,
+    database=None,
+    phases=(Phase.explicit, Phase.generate),
+)
 
 
 # A shell that runs us in the background has Ctrl-C ignored, and so would every program that a

@@ -252,3 +252,7 @@ def test_a_cap_below_the_first_wait_is_refused():
     """
     with pytest.raises(InvalidValue, match=r"cap_s +0.05 is less than the first wait, base_s 0.1"):
         RetrySettings(base_s=0.1, cap_s=0.05)
+    assert RetrySettings(base_s=1, cap_s=1).cap_s == 1
+    with pytest.raises(InvalidValue) as caught:
+        RetrySettings(base_s=-1, cap_s=0.05)
+    assert [key for key, _ in caught.value.details] == ["base_s"]

@@ -800,6 +800,25 @@ def test_settings_that_make_no_breaker_are_refused(settings: dict[str, Any], com
         BreakerSettings(**settings)
 
 
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        ({"policy": "sliding", "slow_call_s": 1}, ["policy"]),
+        ({"policy": "count_window", "minimum_calls": 200, "window_calls": 0}, ["window_calls"]),
+    ],
+)
+def test_a_contradiction_with_a_wrong_setting_is_not_told(
+    settings: dict[str, Any], wrong: list[str]
+):
+    """
+    It would be one with the default, which nobody gave.
+    """
+    with pytest.raises(InvalidValue) as caught:
+        BreakerSettings(**settings)
+
+    assert [key for key, _ in caught.value.details] == wrong
+
+
 # ---- one for each peer
 
 

@@ -237,6 +237,18 @@ def test_breakers_are_counted_on():
     }
 
 
+def test_a_breaker_of_which_a_refusal_alone_was_told_counts_as_closed():
+    """
+    As one does that nobody told anything of.
+    """
+    metrics, _ = made()
+    metrics.breaker_refused("a")
+
+    assert metrics.snapshot().breakers == {
+        "a": BreakerView(state="closed", opens=0, half_opens=0, closes=0, refusals=1)
+    }
+
+
 def test_of_too_many_breakers_the_one_told_of_longest_ago_is_forgotten():
     """
     What it counted stays in the totals; so it does where somebody says that one is gone.
@@ -310,6 +322,7 @@ def test_a_clock_that_jumps_back_neither_freezes_the_clean_up_nor_drops_anybody(
     assert metrics.forget_gone() == 0
 
     clock.now_s += 9
+    assert metrics.snapshot().uptime_s == 9
     assert (metrics.forget_gone(), metrics.next_clean_up_s()) == (0, 10)
     clock.now_s += 1
     assert metrics.forget_gone() == 1

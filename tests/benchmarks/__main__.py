@@ -10,6 +10,8 @@ BENCHMARKS = (
     "containers",
     "plugin",
     "daemon",
+    "connections",
+    "test_circuit_breaker_overhead",
     "test_hash_performance",
     "test_cleanup_performance",
     "test_metrics_overhead",

@@ -321,3 +321,38 @@ def test_a_refusal_says_whose_breaker_it_was_and_a_failure_what_failed():
     assert refused.outcome == "refused"
     assert "breaker a is open for another 60 s" in refused.why
     assert here.metrics.snapshot().breakers["a"].refusals == 1
+
+
+def test_an_answer_to_a_ping_changes_nothing_about_a_breaker_that_is_waited_for():
+    """
+    The next ping is due before it, and then its end.
+    """
+    here = Components(breaker=BreakerSettings(failures=1, open_s=70), ping_interval_s=20)
+    here.connect().failing = "before"
+    here.send("1")
+    peer = MadeUp()
+    here.connections.attach("a", peer)
+
+    for _ in range(3):
+        here.clock.pass_(20)
+        here.connections.advance()
+        here.connections.heard("a")
+    assert peer.pings == 3
+    assert here.connections.next_due_s == 1070
+    here.pass_(10)
+
+    assert peer.got == [b"1"]
+
+
+def test_the_time_of_a_session_that_made_room_comes_and_means_nothing():
+    """
+    It was noted when the session was known.
+    """
+    here = Components(max_sessions=1, session_ttl_s=20)
+    here.connections.lost("a", here.connect("a"))
+    b = here.connect("b")
+
+    here.pass_(20)
+
+    assert list(here.ends) == []
+    assert not b.aborted

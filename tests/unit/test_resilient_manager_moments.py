@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from harness.errors import InvalidValue
 from harness.resilience.breaker import BreakerSettings
 from harness.resilience.connections import ConnectionSettings
 from harness.resilience.connections.seen import Seen
@@ -299,11 +300,11 @@ def test_the_time_a_transport_took_is_measured():
     To the nanosecond, by the clock.
     """
     here = Components()
-    here.connect().while_sending = lambda: here.clock.pass_(0.25)
+    here.connect().while_sending = lambda: here.clock.pass_(2)
 
     here.send("1", critical=False)
 
-    assert here.metrics.latency.total_ns == 250_000_000
+    assert here.metrics.latency.total_ns == 2_000_000_000
 
 
 def test_a_refusal_says_whose_breaker_it_was_and_a_failure_what_failed():
@@ -356,3 +357,45 @@ def test_the_time_of_a_session_that_made_room_comes_and_means_nothing():
 
     assert list(here.ends) == []
     assert not b.aborted
+
+
+def test_a_session_is_new_once():
+    """
+    Then it is resumed, on any connection.
+    """
+    connections = Components().connections
+
+    assert connections.attach("a", MadeUp()) == "new"
+    assert connections.attach("a", MadeUp()) == "resumed"
+
+
+def test_a_slow_peer_of_a_half_open_breaker_is_looked_at_again_in_its_time():
+    """
+    A half-open breaker names no time: that of an open one is taken, unless there is room before.
+    """
+    here = Components(
+        breaker=BreakerSettings(failures=1, open_s=70), ping_interval_s=1000, high_water_bytes=0
+    )
+    here.connect().failing = "before"
+    here.send("1")
+    peer = MadeUp()
+    peer.unread = 1
+    here.connections.attach("a", peer)
+
+    here.clock.pass_(70)
+    here.connections.advance()
+    assert here.connections.next_due_s == 1140
+    peer.unread = 0
+    here.connections.writable("a")
+
+    assert peer.got == [b"1"]
+
+
+def test_a_wrong_interval_is_told_without_what_it_would_contradict():
+    """
+    The default in its place is nobody's.
+    """
+    with pytest.raises(InvalidValue) as caught:
+        ConnectionSettings(idle_s=10, ping_interval_s=0)
+
+    assert [key for key, _ in caught.value.details] == ["ping_interval_s"]

@@ -70,6 +70,23 @@ def test_an_end_gives_its_slot_back_once(clock: Hands):
     assert door.connect("b") is not None
 
 
+def test_one_end_of_several_gives_one_slot_back(clock: Hands):
+    """
+    Of an address with three, the fourth finds the place of the one that ended.
+    """
+    door = admission(clock, max_connections=9, max_connections_per_address=3)
+    for _ in range(3):
+        assert door.connect("a") is None
+
+    door.disconnected("a")
+    assert door.connect("a") is None
+    assert door.connect("a") is not None
+    for _ in range(2):
+        door.disconnected("a")
+    assert [door.connect("a") is None for _ in range(3)] == [True, True, False]
+    assert door.connections == 3
+
+
 def test_sessions_and_calls_have_limits_of_their_own(clock: Hands):
     """
     They hand back what they were let in for.
@@ -116,7 +133,10 @@ def test_after_a_burst_messages_come_in_at_their_rate(
     refused = door.message(address="a", session="s")
 
     assert refused == Refused(limit=limit, found=4, allowed=3, retry_after_s=0.5)
-    clock.now += 0.5 - 1e-3
+    clock.now += 0.25
+    refused = door.message(address="a", session="s")
+    assert refused == Refused(limit=limit, found=3.5, allowed=3, retry_after_s=0.25)
+    clock.now += 0.25 - 1e-3
     assert door.message(address="a", session="s") is not None
     clock.now += 1e-3
     assert door.message(address="a", session="s") is None

@@ -58,6 +58,17 @@ def test_an_alert_climbs_and_comes_down_by_levels():
     ]
 
 
+def test_a_warning_becomes_critical_at_the_whole_threshold():
+    """
+    What an alert is left by later than it was entered is its own level, not the next.
+    """
+    alert = alerts(warn_p95_ms=100, critical_p95_ms=1000, clear_at=0.9)
+    alert.judge(Readings(p95_ms=100))
+
+    assert alert.judge(Readings(p95_ms=950)) == []
+    assert dict(alert.active) == {"p95_ms": "warn"}
+
+
 def test_a_reading_that_sways_about_a_threshold_raises_one_alert():
     """
     It is left below clear_at of the threshold; exactly there it is not yet.

@@ -170,6 +170,18 @@ def test_what_is_negative_counts_as_0_and_is_told(value: int):
     assert (taken.negatives, taken.total_ns, taken.overflows) == (1, 10, 0)
 
 
+def test_merged_histograms_have_the_odd_values_of_both():
+    """
+    Those below 0, and those that were too long.
+    """
+    made = histogram([-1, -2, LIMIT_NS])
+
+    made.merge(histogram([-3, LIMIT_NS, LIMIT_NS]))
+
+    assert (made.negatives, made.overflows) == (3, 3)
+    assert made == histogram([-1, -2, -3, LIMIT_NS, LIMIT_NS, LIMIT_NS])
+
+
 def test_a_snapshot_does_not_change_by_later_records():
     """
     Nor by a merge.

@@ -78,9 +78,11 @@ def test_connections_of_a_client_are_counted_with_those_that_are_open():
 
     client.opened()
     client.timed_out()
+    client.timed_out()
 
     seen = metrics.snapshot().connections
-    assert (seen.total, seen.active, seen.reconnections, seen.timeouts) == (3, 1, 1, 1)
+    assert (seen.total, seen.active, seen.reconnections, seen.timeouts) == (3, 1, 1, 2)
+    assert metrics.snapshot().clients["a"].timeouts == 2
 
 
 def test_a_client_that_only_failed_is_there():
@@ -177,16 +179,17 @@ def test_the_rate_of_retries_is_of_those_that_ended():
     One under way is no failure; where none ended there is no rate.
     """
     metrics, _ = made()
-    for _ in range(5):
+    for _ in range(9):
         metrics.retry_began()
     assert metrics.snapshot().retries.success_rate is None
 
-    for _ in range(3):
-        metrics.retry_succeeded()
-    metrics.retry_failed()
+    for _ in range(2):
+        for _ in range(3):
+            metrics.retry_succeeded()
+        metrics.retry_failed()
 
     assert metrics.snapshot().retries == Retries(
-        attempts=5, successes=3, failures=1, success_rate=0.75
+        attempts=9, successes=6, failures=2, success_rate=0.75
     )
 
 

@@ -147,6 +147,14 @@ def test_a_percentile_is_taken_as_it_is_written():
     assert histogram([1] * 999 + [200]).percentile(99.9) == 1
 
 
+@pytest.mark.parametrize(("percent", "value"), [(0, 0), (25, 63), (50, 127), (75, 191), (100, 255)])
+def test_a_percentile_is_exact_where_each_value_has_a_bucket(percent: float, value: int):
+    """
+    Of 0 to 255, by nearest rank.
+    """
+    assert histogram(list(range(256))).percentile(percent) == value
+
+
 def test_what_is_too_long_is_in_the_last_bucket_and_told():
     """
     Its sum stays exact.

@@ -82,7 +82,10 @@ def test_connections_of_a_client_are_counted_with_those_that_are_open():
 
     seen = metrics.snapshot().connections
     assert (seen.total, seen.active, seen.reconnections, seen.timeouts) == (3, 1, 1, 2)
-    assert metrics.snapshot().clients["a"].timeouts == 2
+    client.closed()
+    client.opened()
+    one = metrics.snapshot().clients["a"]
+    assert (one.timeouts, one.reconnections, one.connections) == (2, 2, 4)
 
 
 def test_a_client_that_only_failed_is_there():
@@ -141,6 +144,9 @@ def test_latency_waiting_and_processing_are_three_distributions():
     taken = metrics.snapshot()
 
     assert taken.latency.mean_ms == 50.5
+    assert (taken.latency.count, taken.latency.low_ms) == (100, pytest.approx(1, rel=0.008))
+    assert taken.latency.p50_ms == pytest.approx(50, rel=0.008)
+    assert taken.latency.p999_ms == taken.latency.high_ms == pytest.approx(100, rel=0.008)
     assert taken.latency.p95_ms == pytest.approx(95, rel=0.008)
     assert taken.latency.p99_ms == pytest.approx(99, rel=0.008)
     assert (taken.queue_wait.mean_ms, taken.processing.mean_ms) == (7, 9)

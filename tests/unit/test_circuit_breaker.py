@@ -348,6 +348,32 @@ def test_every_kind_of_the_table_of_errors_has_its_verdict():
     assert set(OUTCOMES) <= set(KINDS)
 
 
+def test_the_peer_has_failed_where_it_or_the_way_to_it_did():
+    """
+    Not by what callers do, and not by a tool that ran and failed inside.
+    """
+    of_verdict = {
+        verdict: {kind for kind, each in KINDS.items() if each == verdict}
+        for verdict in ("success", "failure")
+    }
+
+    assert of_verdict == {
+        "success": {"TOOL_EXECUTION_ERROR"},
+        "failure": {
+            "OVER_CAPACITY",
+            "SERVICE_UNAVAILABLE",
+            "TIMEOUT",
+            "PROVIDER_ERROR",
+            "INTERNAL_ERROR",
+            "PROTOCOL_ERROR",
+            "connection_refused",
+            "not_connected",
+            "connection_lost",
+            "time_limit",
+        },
+    }
+
+
 def test_what_counts_is_the_callers_to_say():
     """
     Kinds first, then ignored errors, then failures; the rest is ignored.
@@ -711,6 +737,7 @@ def test_other_settings_hold_from_now_on():
     fail(one, 3)
 
     one.adopt(BreakerSettings(failures=3, open_s=5))
+    assert one.settings == BreakerSettings(failures=3, open_s=5)
     assert one.state == "closed"
     fail(one)
     assert one.state == "open"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -23,16 +25,19 @@ from harness.errors import (
     EXIT_VALID,
     CallFailed,
     CallUnknown,
+    ConnectFailed,
     InvalidValue,
 )
 from harness.program import complain
 from harness.resilience.backoff import RetrySettings
+from harness.resilience.breaker import Breaker, BreakerSettings
 
 __all__ = ["Calls", "call"]
 
 _DIALECTS: Final[Mapping[str, type[Dialect]]] = {"exai": Exai, "plain": Plain}
 _PROGRAM: Final = "harness call"
 _TELL_EACH_S: Final = 1.0
+_LONGEST_WAIT_S: Final = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,37 +97,71 @@ async def call(what: Calls) -> int:
 
     # A mistake in the address is said before anything is tried.
     open_session(None)
+    # By hand one waits for the daemon rather than be refused for its sake.
+    patient = Breaker("by hand", clock=now, settings=BreakerSettings(failures=1_000_000))
     client = ResilientSession(
         open_session,
-        retry=RetrySettings(attempts=what.attempts),
+        retry=RetrySettings(attempts=what.attempts, cap_s=_LONGEST_WAIT_S),
+        breaker=patient,
         process="call",
         seed=fresh_seed(),
     )
-    code = EXIT_VALID
-    told_s = now()
-    async with client:
-        for n in range(what.count):
-            code = max(code, await _once(client, what, given))
-            if now() - told_s >= _TELL_EACH_S:
-                told_s = now()
-                print(f"{n + 1} of {what.count} calls", file=sys.stderr)
-    if what.count > 1:
-        print("\n".join(_table(client.results())))
-    return code
-
-
-async def _once(client: ResilientSession, what: Calls, given: dict[str, Any]) -> int:
+    said = _Said(what.count)
     try:
-        reply = await client.call(what.tool, given, key=what.key, may_run_twice=what.may_run_twice)
-    except CallFailed as error:
-        complain(_PROGRAM, error)
-        return EXIT_INVALID
-    except CallUnknown as error:
-        complain(_PROGRAM, error)
-        return EXIT_UNKNOWN
-    if what.count == 1:
-        _tell(reply)
-    return EXIT_VALID
+        async with client:
+            # So that connecting is not in the first call's time; if it fails, that says why.
+            with suppress(ConnectFailed):
+                await client.connect()
+            for _ in range(what.count):
+                said.note(await _once(client, what, given))
+    finally:
+        said.the_rest()
+        if what.count > 1 and client.results().calls:
+            print("\n".join(_table(client.results())))
+    return said.code
+
+
+class _Said:
+    """What was said of calls without a reply: the first of a kind, and how many more."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._kinds: Counter[str] = Counter()
+        self._done = 0
+        self._told_s = now()
+        self.code = EXIT_VALID
+
+    def note(self, end: Reply | CallFailed | CallUnknown) -> None:
+        """One call ended."""
+        self._done += 1
+        if isinstance(end, Reply):
+            if self._count == 1:
+                _tell(end)
+        else:
+            self.code = max(
+                self.code, EXIT_UNKNOWN if isinstance(end, CallUnknown) else EXIT_INVALID
+            )
+            self._kinds[end.kind] += 1
+            if self._kinds[end.kind] == 1:
+                complain(_PROGRAM, end)
+        if self._count > 1 and now() - self._told_s >= _TELL_EACH_S:
+            self._told_s = now()
+            print(f"{self._done} of {self._count} calls", file=sys.stderr)
+
+    def the_rest(self) -> None:
+        """How often more than once."""
+        for kind, times in self._kinds.items():
+            if times > 1:
+                print(f"{_PROGRAM}: {times - 1} more ended so: {kind}", file=sys.stderr)
+
+
+async def _once(
+    client: ResilientSession, what: Calls, given: dict[str, Any]
+) -> Reply | CallFailed | CallUnknown:
+    try:
+        return await client.call(what.tool, given, key=what.key, may_run_twice=what.may_run_twice)
+    except (CallFailed, CallUnknown) as error:
+        return error
 
 
 def _tell(reply: Reply) -> None:

@@ -171,7 +171,7 @@ async def _call(environment: Environment) -> str | None:
     if daemon.tls or daemon.headers or daemon.subprotocols:
         return None
     if daemon.dialect == Plain():
-        return f"{_command()} call --dialect plain {url} hi"
+        return f"{_command()} call --dialect plain hi --url {url}"
     if daemon.dialect != Exai():
         return None
     try:
@@ -181,7 +181,7 @@ async def _call(environment: Environment) -> str | None:
         return None
     if not any(tool.get("name") == "echo" for tool in tools):
         return None
-    return f"{_command()} call {url} echo {shlex.quote(json.dumps({'text': 'hi'}))}"
+    return f"{_command()} call echo {shlex.quote(json.dumps({'text': 'hi'}))} --url {url}"
 
 
 def _told(environment: Environment, directory: Path, *, call: str | None) -> Iterator[str]:

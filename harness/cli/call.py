@@ -20,11 +20,12 @@ def add(commands: Commands) -> None:
     """Add the command."""
     call = commands.add_parser(
         "call",
-        help="say hello to a daemon and call one tool",
+        help="say hello to a daemon and call one tool, once or many times",
         description=(
-            "Connect, say hello, call one tool, print its reply and how long it took. What did\n"
-            "not happen for a passing reason is tried again; what may have happened only where\n"
-            "the daemon promised to run a key once, or with --may-run-twice."
+            "Connect, say hello, call one tool, print its reply and how long that took; of many\n"
+            "calls the figures, after Ctrl-C those so far. What did not happen for a passing\n"
+            "reason is tried again; what may have happened only where the daemon promised to run\n"
+            "a key once, or with --may-run-twice."
         ),
         epilog=(
             "examples:\n"
@@ -71,7 +72,10 @@ def add(commands: Commands) -> None:
     call.add_argument(
         "--key",
         metavar="KEY",
-        help="the idempotency key of the call, the same for each attempt (default: a fresh one)",
+        help=(
+            "the idempotency key, the same for each attempt, and for all of --count "
+            "(default: a fresh one for each call)"
+        ),
     )
     call.add_argument(
         "--may-run-twice",

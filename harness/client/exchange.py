@@ -102,6 +102,11 @@ class Exchange:
         return self.ending == OPEN and self._connection.state is State.OPEN
 
     @property
+    def in_step(self) -> bool:
+        """Whether no answer is due to a request that was given up, where that would matter."""
+        return self._out_of_step() is None
+
+    @property
     def under_way(self) -> tuple[str, ...]:
         """The ids of the calls that somebody waits for."""
         return tuple(request_id for kind, request_id in self._waiting if kind == "call")

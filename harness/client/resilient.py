@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, Self
 
 from harness.client.connecting import Connecting
+from harness.client.intention import Intention
 from harness.client.reply import Reply
 from harness.client.results import Results, Tally
 from harness.client.session import Session
-from harness.clock import Draws, fresh_id, now, now_ns
+from harness.clock import Draws, fresh_id, now
 from harness.errors import (
     BreakerOpen,
     CallError,
@@ -32,16 +34,22 @@ from harness.errors import (
     InvalidValue,
 )
 from harness.resilience.backoff import Backoff, RetryBudget, RetrySettings
-from harness.resilience.breaker import Breaker
+from harness.resilience.breaker import Breaker, BreakerSettings, Permit
 from harness.resilience.metrics import Metrics
 
-__all__ = ["KEYS", "RESUME", "ResilientSession"]
+__all__ = ["KEYS", "OWN_BREAKER", "RESUME", "ResilientSession"]
 
 KEYS: Final = "keys"
 """The promise to run each idempotency key once, and to answer its repeats with what it did."""
 
 RESUME: Final = "resume"
 """The promise to know a session again by its id, on another connection."""
+
+OWN_BREAKER: Final = BreakerSettings(failures=10, open_s=2.0, half_open_s=10.0)
+"""
+A client's own breaker. Waits between connections keep a dead daemon from being pestered
+already; what is left to it is that callers are refused at once, and not for long.
+"""
 
 # Of calls that did not happen, those that may the next time; the rest would fail alike.
 _PASSING: Final = frozenset(
@@ -55,15 +63,18 @@ class ResilientSession:
     """
     Calls to one daemon over as many connections as it takes. Entered once, by `async with`.
 
-    It connects when it is first needed. Calls may run at once; they share a connection, and
-    the waiting for one.
+    It connects when it is first needed, or by `connect`. Calls may run at once; they share a
+    connection, and the waiting for one. Where the dialect has one call at a time, they wait for
+    one another. All of it belongs to the event loop it was entered in.
 
     Args:
         open_session: Makes a session that was not opened yet; asked for that session id, where it
             is not None. `lambda session_id: Session(url, session_id=session_id, ...)`.
         retry: How often and how soon it tries again.
         breaker: In front of the daemon, for several clients perhaps; whoever made it has its
-            changes counted. None makes one of this client's own.
+            changes counted. None makes one of this client's own, `OWN_BREAKER`. A connection
+            that did not come about, or was lost, counts against the daemon once, however many
+            calls it had. While it is open, calls are refused at once, attempts left or not.
         metrics: Where it counts: connections, and each answered call as sent and received, with
             the time until its answer. None makes one of its own.
         process: Who calls: the client's name in metrics, in keys, and for the draws.
@@ -90,7 +101,7 @@ class ResilientSession:
         self._seed = seed
         self.metrics = Metrics(clock=now) if metrics is None else metrics
         self.breaker = breaker or Breaker(
-            process, clock=now, observers=(self.metrics.breaker_changed,)
+            process, clock=now, settings=OWN_BREAKER, observers=(self.metrics.breaker_changed,)
         )
         self.budget = RetryBudget(retry)
         self._figures = self.metrics.client(process)
@@ -100,11 +111,13 @@ class ResilientSession:
         self._connecting = Connecting(
             open_session,
             backoff=Backoff(retry, draws=Draws(seed, f"{process}/connect")),
+            breaker=self.breaker,
             figures=self._figures,
             tally=self._tally,
             resumes=RESUME,
         )
-        self._entered = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turn = asyncio.Lock()
 
     @property
     def session(self) -> Session | None:
@@ -116,12 +129,12 @@ class ResilientSession:
         return self._tally.results()
 
     async def __aenter__(self) -> Self:
-        if self._entered:
+        if self._loop is not None:
             raise InvalidValue(
                 f"the client {self._process} was entered before; it is entered once",
                 [("next", "make a new one")],
             )
-        self._entered = True
+        self._loop = asyncio.get_running_loop()
         return self
 
     async def __aexit__(
@@ -131,6 +144,18 @@ class ResilientSession:
         traceback: TracebackType | None,
     ) -> None:
         await self._connecting.close()
+
+    async def connect(self) -> None:
+        """
+        Connect now, rather than with the first call.
+
+        Raises:
+            ConnectFailed: If no session came about.
+            BreakerOpen: If the breaker let nothing through.
+            InvalidValue: If this client is not open.
+        """
+        self._refuse_elsewhere()
+        await self._connecting.connected()
 
     async def call(
         self,
@@ -155,47 +180,66 @@ class ResilientSession:
         Raises:
             CallFailed: If it certainly did not happen.
             CallUnknown: If it may have happened.
-            InvalidValue: As `Session.call`; or if this client was not entered, or was left.
+            InvalidValue: As `Session.call`; or if this client is not open, or not in this loop.
         """
-        if not self._entered or self._connecting.closed:
-            raise InvalidValue(
-                f"the client {self._process} is not open",
-                [("next", "call within its `async with` block")],
-            )
+        self._refuse_elsewhere()
         self._calls += 1
-        intention = _Intention(
+        intention = Intention(
             key=key or f"{self._name}-{self._calls}",
-            tool=tool,
-            arguments=arguments,
+            process=self._process,
             may_run_twice=may_run_twice,
-            timeout_s=timeout_s,
             # A place of its own to draw at, whatever other calls do meanwhile.
             backoff=Backoff(
                 self._retry, draws=Draws(self._seed, f"{self._process}/call/{self._calls}")
             ),
         )
+
+        async def send(session: Session) -> Reply:
+            return await session.call(
+                tool,
+                arguments,
+                key=intention.key,
+                attempt=intention.attempt,
+                timeout_s=timeout_s,
+                intended_ns=intention.start_ns,
+            )
+
         try:
-            reply = await self._attempts(intention)
+            reply = await self._attempts(intention, send)
         except CallFailed:
-            self._tally.failed += 1
+            self._tally.ended("failed", intention.elapsed_ms)
             raise
         except (CallUnknown, asyncio.CancelledError):
-            self._tally.unknown += 1
+            self._tally.ended("unknown", intention.elapsed_ms)
             raise
-        else:
-            self._tally.ok += 1
-            return reply
-        finally:
-            self._tally.ended(intention.elapsed_ms)
+        self._tally.ended("ok", intention.elapsed_ms)
+        return reply
 
-    async def _attempts(self, intention: _Intention) -> Reply:
+    def _refuse_elsewhere(self) -> None:
+        if self._loop is None or self._connecting.closed:
+            raise InvalidValue(
+                f"the client {self._process} is not open",
+                [("next", "call within its `async with` block")],
+            )
+        if self._loop is not asyncio.get_running_loop():
+            raise InvalidValue(
+                f"the client {self._process} was entered in another event loop",
+                [("next", "make one for each loop")],
+            )
+
+    async def _attempts(self, intention: Intention, send: Callable[[Session], Any]) -> Reply:
         while True:
             try:
-                reply = await self._attempt(intention)
+                reply = await self._attempt(intention, send)
             except (CallError, ConnectFailed, BreakerOpen) as error:
                 self._ended_badly(intention, error)
                 if not self._may_repeat(intention, error):
-                    intention.give_up(error, process=self._process)
+                    raise intention.given_up(error) from error.__cause__
+            except Exception as error:
+                # Whatever it was: an attempt before it may have happened.
+                if intention.unknown is not None:
+                    raise intention.unknown from error
+                raise
             else:
                 if intention.attempt > 1:
                     self.metrics.retry_succeeded()
@@ -208,42 +252,53 @@ class ResilientSession:
             if intention.waits:
                 await asyncio.sleep(intention.backoff.next_s())
 
-    async def _attempt(self, intention: _Intention) -> Reply:
+    async def _attempt(self, intention: Intention, send: Callable[[Session], Any]) -> Reply:
         intention.attempt += 1
-        with self.breaker.admit() as permit:
+        # Who would be refused waits for no connection; the place is for the call itself.
+        self.breaker.admit().end("ignored")
+        session = await self._connecting.connected()
+        turn: AbstractAsyncContextManager[Any] = nullcontext()
+        if session.one_at_a_time:
+            turn = self._turn
+        async with turn:
+            # The one before may have ended it.
             session = await self._connecting.connected()
             assert session.welcome is not None
-            promised = KEYS in session.welcome.promises
-            if intention.unknown is not None and not (promised or intention.may_run_twice):
+            if not intention.may_be_sent(promised=KEYS in session.welcome.promises):
                 # Another daemon answers at that address by now, and promises less.
-                permit.end("ignored")
-                intention.repeatable = False
+                assert intention.unknown is not None
                 raise intention.unknown
-            intention.repeatable = promised or intention.may_run_twice
-            reply = await session.call(
-                intention.tool,
-                intention.arguments,
-                key=intention.key,
-                attempt=intention.attempt,
-                timeout_s=intention.timeout_s,
-                intended_ns=intention.start_ns,
-            )
-            permit.returned(reply)
-            return reply
+            with self.breaker.admit() as permit:
+                try:
+                    reply: Reply = await send(session)
+                except CallError as error:
+                    self._count(permit, session, error)
+                    raise
+                permit.returned(reply)
+                return reply
 
-    def _ended_badly(self, intention: _Intention, error: HarnessError) -> None:
+    def _count(self, permit: Permit, session: Session, error: CallError) -> None:
+        """What a failed call says of the daemon; a lost connection says it once."""
+        lost = error.kind in ("connection_lost", "not_connected")
+        if lost and not self._connecting.is_first_loss(session):
+            permit.end("ignored")
+        elif error.kind == "time_limit":
+            # Late, or gone without a word: the next attempt must not wait for the latter.
+            self._connecting.doubt(session)
+
+    def _ended_badly(self, intention: Intention, error: HarnessError) -> None:
         if intention.attempt > 1:
             self.metrics.retry_failed()
         if isinstance(error, BreakerOpen):
             self.metrics.breaker_refused(error.name)
-        elif isinstance(error, CallError):
+        elif isinstance(error, CallError) and error is not intention.unknown:
             self._figures.failed()
             if error.kind == "time_limit":
                 self._figures.timed_out()
         if isinstance(error, CallUnknown):
             intention.unknown = error
 
-    def _may_repeat(self, intention: _Intention, error: HarnessError) -> bool:
+    def _may_repeat(self, intention: Intention, error: HarnessError) -> bool:
         """Whether there is another attempt; then it is paid for."""
         if isinstance(error, BreakerOpen) or self._connecting.closed:
             return False
@@ -261,64 +316,3 @@ class ResilientSession:
         self._tally.retries += 1
         self.metrics.retry_began()
         return True
-
-
-class _Intention:
-    """One call, over all its attempts."""
-
-    def __init__(
-        self,
-        *,
-        key: str,
-        tool: str | bytes,
-        arguments: dict[str, Any] | None,
-        may_run_twice: bool,
-        timeout_s: float | None,
-        backoff: Backoff,
-    ) -> None:
-        self.key = key
-        self.tool = tool
-        self.arguments = arguments
-        self.may_run_twice = may_run_twice
-        self.timeout_s = timeout_s
-        self.backoff = backoff
-        self.start_ns = now_ns()
-        self.attempt = 0
-        # The last attempt of which nobody knows, and whether one like it does no harm.
-        self.unknown: CallUnknown | None = None
-        self.repeatable = may_run_twice
-        self.waits = False
-
-    @property
-    def elapsed_ms(self) -> float:
-        return (now_ns() - self.start_ns) / 1e6
-
-    def give_up(self, error: HarnessError, *, process: str) -> NoReturn:
-        """Raise what is known of it after its last attempt."""
-        unknown = self.unknown is not None
-        if isinstance(error, CallError) and isinstance(error, CallUnknown) == unknown:
-            raise error
-        if self.unknown is not None:
-            kind, request_id = self.unknown.kind, self.unknown.request_id
-        else:
-            kind, request_id = _kind_of(error), self.key
-        raise (CallUnknown if unknown else CallFailed)(
-            f"call of {process}: {error.headline}",
-            [
-                ("attempts", f"{self.attempt}, of key {self.key}"),
-                ("elapsed", f"{self.elapsed_ms:.1f} ms"),
-                ("means", "it may have happened" if unknown else "it did not happen"),
-                *error.details,
-            ],
-            kind=kind,
-            request_id=request_id,
-            elapsed_ms=self.elapsed_ms,
-        ) from error
-
-
-def _kind_of(error: HarnessError) -> str:
-    """The kind of a call that never left, by what kept it."""
-    if isinstance(error, BreakerOpen):
-        return error.kind
-    refused = isinstance(error, ConnectFailed) and error.kind == "refused"
-    return "connection_refused" if refused else "not_connected"

@@ -8,7 +8,9 @@ percentile of successes alone is best where most calls fail.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
+from typing import Literal
 
 from harness.resilience.histogram import Histogram
 
@@ -63,23 +65,22 @@ class Tally:
     Calls counted as they end, in memory that does not grow with them.
 
     Attributes:
-        ok: Calls that were answered.
-        failed: Calls that certainly did not happen.
-        unknown: Calls that may have happened.
         retries: Attempts beyond the first.
         reconnections: Connections beyond the first.
     """
 
     def __init__(self) -> None:
-        self.ok = self.failed = self.unknown = self.retries = self.reconnections = 0
+        self.retries = self.reconnections = 0
+        self._ends: Counter[str] = Counter()
         self._times = Histogram()
         self._min_ms, self._max_ms = math.inf, 0.0
         # Welford's: the sum of squares would lose what small deviations are made of.
         self._count = 0
         self._mean_ms = self._squares = 0.0
 
-    def ended(self, elapsed_ms: float) -> None:
-        """A call ended after so many milliseconds; count how, too."""
+    def ended(self, how: Literal["ok", "failed", "unknown"], elapsed_ms: float) -> None:
+        """A call ended in this way, after so many milliseconds."""
+        self._ends[how] += 1
         self._times.record(int(elapsed_ms * 1e6))
         self._min_ms = min(self._min_ms, elapsed_ms)
         self._max_ms = max(self._max_ms, elapsed_ms)
@@ -95,9 +96,9 @@ class Tally:
         mean_ms = self._mean_ms if count else None
         return Results(
             calls=count,
-            ok=self.ok,
-            failed=self.failed,
-            unknown=self.unknown,
+            ok=self._ends["ok"],
+            failed=self._ends["failed"],
+            unknown=self._ends["unknown"],
             retries=self.retries,
             reconnections=self.reconnections,
             mean_ms=mean_ms,

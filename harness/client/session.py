@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 
 import msgspec
 from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
 from harness.address import Address
 from harness.client.endings import OPEN, Ending
@@ -131,6 +132,32 @@ class Session:
     def is_open(self) -> bool:
         """Whether it was opened, and is neither closed by us nor over."""
         return self._exchange is not None and self._exchange.is_open
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether a call can be sent: it is open, and no reply is due to a call given up."""
+        return self._exchange is not None and self.is_open and self._exchange.in_step
+
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether one request at a time may be under way."""
+        return self._dialect.one_at_a_time
+
+    async def answers(self, *, within_s: float) -> bool:
+        """
+        Whether the peer's WebSocket answers a ping; the daemon's tools have no part in that.
+
+        Args:
+            within_s: How long it may take, in seconds.
+        """
+        if self._connection is None:
+            return False
+        try:
+            async with asyncio.timeout(within_s):
+                await (await self._connection.ping())
+        except (TimeoutError, ConnectionClosed):
+            return False
+        return True
 
     @property
     def is_entered(self) -> bool:

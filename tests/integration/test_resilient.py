@@ -21,14 +21,16 @@ from harness.client.session import Session
 from harness.clock import Draws, now
 from harness.daemons.reference import Reference
 from harness.daemons.running import Running
+from harness.dialects.plain import Plain
 from harness.errors import CallFailed, CallUnknown, InvalidValue
 from harness.faults.down import Down
 from harness.faults.limit_data import LimitData
 from harness.faults.reset_peer import ResetPeer
+from harness.faults.timeout import Timeout
 from harness.resilience.backoff import RetrySettings
 from harness.resilience.breaker import Breaker, BreakerSettings, Transition
 from tests.backends import CHOICES
-from tests.integration.daemons import end_with_rst
+from tests.integration.daemons import bare, end_with_rst
 from tests.integration.keeping import Keeper, keeping
 from tests.integration.sessions import session, soon
 from tests.integration.stacks import Place
@@ -301,6 +303,171 @@ async def test_repeats_end_with_the_budget() -> None:
     assert (client.budget.spent, client.budget.refused) == (2, 3)
     figures = client.metrics.snapshot().retries
     assert (figures.attempts, figures.failures) == (2, 2)
+
+
+async def test_one_loss_counts_against_the_daemon_once() -> None:
+    """
+    Twenty calls under way on the connection that breaks: one failure, and the breaker is closed.
+    """
+    keeper = Keeper()
+    keeper.before_answer = once(end_with_rst)
+    breaker = Breaker("daemon", clock=now, settings=BreakerSettings(failures=2))
+    async with keeping(keeper) as url, resilient(at(url), breaker=breaker) as client:
+        ends = await asyncio.gather(
+            *(client.call("echo", {"text": "hi"}) for _ in range(20)), return_exceptions=True
+        )
+        assert sum(isinstance(end, CallUnknown) for end in ends) >= 10
+        assert breaker.state == "closed"
+        assert (await client.call("echo", {"text": "hi"})).text == "hi"
+
+
+async def test_a_connection_that_does_not_come_about_counts_once() -> None:
+    """
+    However many calls waited for it.
+    """
+    breaker = Breaker("daemon", clock=now, settings=BreakerSettings(failures=2))
+    once_only = RetrySettings(attempts=1)
+    async with resilient(at("ws://127.0.0.1:9"), breaker=breaker, retry=once_only) as client:
+        await asyncio.gather(
+            *(client.call("echo", {"text": "hi"}) for _ in range(20)), return_exceptions=True
+        )
+
+    assert breaker.report().failures_in_a_row == 1
+
+
+async def test_a_daemon_that_accepts_and_closes_is_not_well_for_having_accepted() -> None:
+    """
+    Each connection comes about, each call is lost: the breaker opens all the same.
+    """
+    keeper = Keeper()
+    keeper.before_answer = end_with_rst
+    breaker = Breaker("daemon", clock=now, settings=BreakerSettings(failures=3))
+    async with keeping(keeper) as url, resilient(at(url), breaker=breaker) as client:
+        for _ in range(3):
+            with pytest.raises(CallUnknown):
+                await client.call("echo", {"text": "hi"})
+
+    assert breaker.state == "open"
+
+
+async def test_a_peer_that_vanished_is_left_after_a_time_limit(here: Place) -> None:
+    """
+    It acknowledges nothing any more and says nothing: the next attempt has a new connection.
+    """
+    async with resilient(
+        lambda session_id: here.client(session_id=session_id, call_timeout_s=0.2)
+    ) as client:
+        await client.call("echo", {"text": "hi"})
+        vanished = client.session
+        async with here.inject(Timeout(stream="downstream", timeout_ms=0)):
+            with pytest.raises(CallUnknown) as caught:
+                await client.call("echo", {"text": "hi"})
+            await until(lambda: client.session is not vanished)
+        assert (await client.call("echo", {"text": "hi"})).text == "hi"
+
+    assert caught.value.kind == "time_limit"
+    assert client.results().reconnections == 1
+
+
+async def test_a_daemon_that_is_slow_keeps_its_connection(here: Place) -> None:
+    """
+    Its WebSocket answers while its tool works: other calls on it are not given up.
+    """
+    async with resilient(lambda session_id: here.client(session_id=session_id)) as client:
+        slow = asyncio.create_task(client.call("sleep", {"ms": 400}))
+        with pytest.raises(CallUnknown):
+            await client.call("sleep", {"ms": 400}, timeout_s=0.1)
+        await slow
+
+    assert client.results().reconnections == 0
+
+
+async def test_a_language_of_one_call_at_a_time_is_taken_in_turns() -> None:
+    """
+    Five calls at once are answered; after one that was given up there is a new connection.
+    """
+
+    async def late(connection: ServerConnection, message: str | bytes) -> None:
+        if message != "late":
+            await connection.send(f"{message}!")
+
+    async with (
+        bare(late) as url,
+        resilient(
+            lambda _: Session(url, dialect=Plain(), call_timeout_s=0.2), retry=QUICK
+        ) as client,
+    ):
+        replies = await asyncio.gather(*(client.call(f"{n}") for n in range(5)))
+        assert [reply.text for reply in replies] == ["0!", "1!", "2!", "3!", "4!"]
+        with pytest.raises(CallUnknown):
+            await client.call("late")
+        assert (await client.call("again")).text == "again!"
+
+    results = client.results()
+    assert (results.ok, results.unknown, results.reconnections) == (6, 1, 1)
+
+
+async def test_what_may_have_happened_stays_so_whatever_a_later_attempt_meets() -> None:
+    """
+    The second connection cannot even be made, by a mistake of the caller's.
+    """
+    keeper = Keeper("keys")
+    keeper.before_answer = once(end_with_rst)
+    made = 0
+
+    def open_session(session_id: str | None) -> Session:
+        nonlocal made
+        made += 1
+        if made > 1:
+            raise InvalidValue("no more")
+        return session(url)
+
+    async with keeping(keeper) as url, resilient(open_session) as client:
+        with pytest.raises(CallUnknown) as caught:
+            await client.call("echo", {"text": "hi"})
+
+    assert caught.value.kind == "connection_lost"
+    assert isinstance(caught.value.__cause__, InvalidValue)
+    assert client.results().unknown == 1
+
+
+async def test_what_was_never_a_call_is_in_no_figure() -> None:
+    """
+    Arguments that cannot be sent.
+    """
+    async with keeping(Keeper()) as url, resilient(at(url)) as client:
+        with pytest.raises(InvalidValue):
+            await client.call("echo", {"text": object()})
+
+    assert client.results().calls == 0
+
+
+async def test_the_error_of_several_attempts_says_one_thing() -> None:
+    """
+    How many there were, how long all took, and what that means: each once.
+    """
+    keeper = Keeper("keys")
+    keeper.before_answer = end_with_rst
+    retry = RetrySettings(attempts=3, base_s=0.001, cap_s=0.001)
+    async with keeping(keeper) as url, resilient(at(url), retry=retry) as client:
+        with pytest.raises(CallUnknown) as caught:
+            await client.call("echo", {"text": "hi"}, key="k")
+
+    labels = [label for label, _ in caught.value.details]
+    assert labels[:3] == ["attempts", "elapsed", "means"]
+    assert len(set(labels)) == len(labels)
+    assert dict(caught.value.details)["attempts"] == "3, of key k"
+
+
+def test_a_client_belongs_to_one_loop() -> None:
+    """
+    In another it says so, instead of waiting for what never comes.
+    """
+    client = resilient(at("ws://127.0.0.1:9"))
+    asyncio.run(client.__aenter__())
+
+    with pytest.raises(InvalidValue, match="entered in another event loop"):
+        asyncio.run(client.call("echo"))
 
 
 async def test_calls_at_once_wait_for_one_connection() -> None:

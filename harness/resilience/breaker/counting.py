@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
+from harness.complaints import refused
 from harness.errors import InvalidValue
 
 __all__ = ["KINDS", "Counting", "Verdict"]
@@ -26,6 +27,7 @@ KINDS: Final[Mapping[str, Verdict]] = {
     "INVALID_REQUEST": "ignored",
     "UNAUTHORIZED": "ignored",
     "unauthorized": "ignored",
+    "tls": "ignored",
     "NOT_FOUND": "ignored",
     "TOOL_NOT_FOUND": "ignored",
     "DUPLICATE": "ignored",
@@ -56,18 +58,28 @@ class Counting:
 
     Attributes:
         kinds: By the `kind` an error carries, for instance `errors.CallError.kind`. It is asked
-            first.
+            first, and stands for the whole table: `KINDS | {"MY_CODE": "ignored"}` adds to it.
         ignored: Errors without such a kind that count as nothing: the caller's own mistakes.
         failures: Errors that count as failures. What is in none of the three, cancellation
             for instance, is ignored.
         kind_of: Reads a kind off a result, for those who return errors instead of raising them;
             None where the result is none. Without it every result is a success.
+
+    Raises:
+        InvalidValue: If a kind counts as something else than the three.
     """
 
     kinds: Mapping[str, Verdict] = field(default_factory=lambda: KINDS)
     ignored: tuple[type[BaseException], ...] = (InvalidValue,)
     failures: tuple[type[BaseException], ...] = (Exception,)
     kind_of: Callable[[Any], str | None] | None = None
+
+    def __post_init__(self) -> None:
+        allowed = get_args(Verdict)
+        wrong = [(k, f'"{v}"') for k, v in self.kinds.items() if v not in allowed]
+        if wrong:
+            expected = " or ".join(f'"{each}"' for each in allowed)
+            raise refused(f"Counting.kinds, each {expected}", wrong)
 
     def of_error(self, error: BaseException) -> Verdict:
         """How a call counts that ended with this error."""

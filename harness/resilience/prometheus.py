@@ -34,6 +34,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from harness.errors import InvalidValue
 from harness.resilience.breaker import State
 from harness.resilience.histogram import Distribution
 from harness.resilience.snapshot import BreakerView, Snapshot
@@ -53,9 +54,17 @@ class MetricsCollector(Collector):
             `lambda: metrics.snapshot(clients=False)`.
         single_breakers: Whether the state of each is exported, by name; not where there is
             one for each client.
+
+    Raises:
+        InvalidValue: If `take` is no function: a scrape would be the first to notice.
     """
 
     def __init__(self, take: Callable[[], Snapshot], *, single_breakers: bool = False) -> None:
+        if not callable(take):
+            raise InvalidValue(
+                f"take is a {type(take).__name__}; expected a function that takes a snapshot",
+                [("next", "MetricsCollector(lambda: metrics.snapshot(clients=False))")],
+            )
         self._take = take
         self._single_breakers = single_breakers
 

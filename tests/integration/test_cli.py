@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -171,6 +172,31 @@ async def test_many_calls_where_some_may_have_happened(tmp_path: Path) -> None:
 
     assert done.returncode == 2
     assert "unknown                2" in done.stdout
+
+
+def test_many_calls_to_nobody_are_told_of_once(tmp_path: Path) -> None:
+    """One error in full, the number of those like it, and the figures of all."""
+    done = harness("call", *NOWHERE, "echo", "--count", "5", "--attempts", "1", cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert done.stderr.count("nobody listens there") == 1
+    assert "harness call: 4 more ended so: connection_refused" in done.stderr
+    assert "failed                 5" in done.stdout
+
+
+async def test_many_calls_that_are_interrupted_end_with_figures(tmp_path: Path) -> None:
+    """Ctrl-C: those so far."""
+    async with Place(tmp_path) as here:
+        hi = ("echo", '{"text": "hi"}', "--url", here.url, "--count", "1000000")
+        with command("call", *hi, cwd=tmp_path) as process:
+            assert process.stderr is not None
+            line = await asyncio.to_thread(process.stderr.readline)
+            process.send_signal(signal.SIGINT)
+            output, _ = await asyncio.to_thread(process.communicate, timeout=BOUND_S)
+
+    assert "of 1000000 calls" in line
+    assert process.returncode == 130
+    assert int(output.split("ok")[1].split()[0].replace(",", "")) > 0
 
 
 async def test_a_call_that_may_run_twice(tmp_path: Path) -> None:

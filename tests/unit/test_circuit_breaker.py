@@ -454,6 +454,17 @@ def test_an_error_that_a_probe_returns_counts_too(
     assert one.state == state
 
 
+def test_a_kind_counts_as_one_of_three():
+    """
+    Anything else would count as nothing in silence.
+    """
+    with pytest.raises(
+        InvalidValue, match='"success" or "failure" or "ignored": 1 problem\n  MINE  "bad"'
+    ):
+        Counting(kinds={"MINE": "bad", "TIMEOUT": "failure"})  # type: ignore[dict-item]
+    assert Counting(kinds=KINDS | {"MINE": "failure"}).kinds["VALIDATION_ERROR"] == "ignored"
+
+
 # ---- windows
 
 

@@ -74,12 +74,20 @@ def test_the_programs_of_the_page_about_resilience_run():
 
     found = [run(program) for program in programs]
 
-    assert found[0]["answer"] == "HI"
-    assert 0 <= found[1]["wait_s"] <= 0.1
-    assert found[1]["repeat"] is True
-    assert found[2]["p95"] == pytest.approx(1_200_000, rel=0.01)
-    assert found[3]["delivery"].outcome == "refused"
-    assert callable(found[4]["order"])
+    breaker, waits, metrics, tools, connections, client, admission, live = found
+    assert breaker["answer"] == "HI"
+    assert 0 <= waits["wait_s"] <= 0.1
+    assert waits["repeat"] is True
+    assert metrics["p95_ns"] == pytest.approx(1_200_000, rel=0.01)
+    assert b"harness_connections_total 0.0" in tools["page"]
+    assert tools["payload"]
+    assert connections["delivery"].outcome == "sent"
+    assert connections["connections"].kept("session-1") == 0
+    assert callable(client["order"])
+    assert admission["first"] is None
+    assert "max_connections_per_address: 2, allowed 1" in str(admission["second"])
+    assert [change.gauge for change in admission["raised"]] == ["p95_ms"]
+    assert live["breakers"].of("a").settings.failures == 3
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/performance.md"])

@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from harness.errors import InvalidValue
 from harness.resilience.breaker import Transition
 from harness.resilience.metrics import Metrics
 from harness.resilience.prometheus import MetricsCollector
@@ -161,3 +162,11 @@ def test_each_scrape_reads_anew(metrics: Metrics):
     metrics.client("secret-client").received()
 
     assert scraped(collector)["messages_total", ("received",)] == before + 1
+
+
+def test_a_collector_of_no_function_is_refused():
+    """
+    When it is made, and not when somebody scrapes.
+    """
+    with pytest.raises(InvalidValue, match="take is a Metrics; expected a function"):
+        MetricsCollector(Metrics(clock=lambda: 0.0))  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ TIMES = st.lists(st.floats(0.001, 60_000), min_size=2, max_size=60)
 def of(times_ms: list[float]) -> Tally:
     tally = Tally()
     for each in times_ms:
-        tally.ended(each)
+        tally.ended("ok", each)
     return tally
 
 

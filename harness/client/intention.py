@@ -27,7 +27,6 @@ class Intention:
 
     Args:
         key: Its idempotency key.
-        process: Who calls.
         may_run_twice: Whether the caller said so.
         backoff: Its waits between attempts on a connection that stays.
 
@@ -39,7 +38,7 @@ class Intention:
         waits: Whether the next attempt has to wait.
     """
 
-    def __init__(self, *, key: str, process: str, may_run_twice: bool, backoff: Backoff) -> None:
+    def __init__(self, *, key: str, may_run_twice: bool, backoff: Backoff) -> None:
         self.key = key
         self.backoff = backoff
         self.start_ns = now_ns()
@@ -47,7 +46,6 @@ class Intention:
         self.unknown: CallUnknown | None = None
         self.repeatable = may_run_twice
         self.waits = False
-        self._process = process
         self._may_run_twice = may_run_twice
 
     @property
@@ -73,10 +71,9 @@ class Intention:
             kind, request_id = error.kind, error.request_id
         else:
             kind, request_id = _kind_of(error), self.key
-        headline = error.headline if alike else f"call of {self._process}: {error.headline}"
         more = [row for row in error.details if row[0] not in _OF_ONE_ATTEMPT]
         return (CallUnknown if unknown else CallFailed)(
-            headline,
+            error.headline,
             [
                 ("attempts", f"{self.attempt}, of key {self.key}"),
                 ("elapsed", f"{self.elapsed_ms:.1f} ms"),

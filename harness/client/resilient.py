@@ -186,7 +186,6 @@ class ResilientSession:
         self._calls += 1
         intention = Intention(
             key=key or f"{self._name}-{self._calls}",
-            process=self._process,
             may_run_twice=may_run_twice,
             # A place of its own to draw at, whatever other calls do meanwhile.
             backoff=Backoff(

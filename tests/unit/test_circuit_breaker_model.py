@@ -234,7 +234,7 @@ TestBreakerAgainstItsModel = BreakerMachine.TestCase
 
 
 @pytest.mark.parametrize("rules", SETTINGS, ids=lambda rules: rules.policy)
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_long_life_against_the_model(seed: int, rules: BreakerSettings):
     """
     The same rules for hundreds of steps: the short lives above seldom fill a window.

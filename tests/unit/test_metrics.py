@@ -101,6 +101,18 @@ def test_a_client_that_only_failed_is_there():
     assert (taken.connections.failed, taken.connections.total) == (1, 0)
 
 
+def test_a_client_that_failed_last_is_the_last_to_make_room():
+    """
+    However long it had been gone before.
+    """
+    metrics, clock = made(max_clients=2)
+    for name in ("a", "b", "a", "c"):
+        clock.now_s += 1
+        metrics.client(name).connection_failed()
+
+    assert set(metrics.snapshot().clients) == {"a", "c"}
+
+
 def test_a_close_without_an_open_is_told_and_takes_nothing_away():
     """
     The number of open connections never falls below those that are open.

@@ -237,7 +237,7 @@ TestConnectionsAgainstTheirModel = ConnectionsMachine.TestCase
 
 
 @pytest.mark.parametrize("keep", ["until_acknowledged", "until_sent"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(8))
 def test_a_long_life_of_two_sessions(seed: int, keep: Literal["until_acknowledged", "until_sent"]):
     """
     The same rules for hundreds of steps: the short lives above seldom get to acknowledge much.

@@ -89,7 +89,8 @@ class Connecting:
             BreakerOpen: If the breaker let none through.
         """
         if self._doubting is not None:
-            await asyncio.shield(self._doubting)
+            # However it ends, and without ending it.
+            await asyncio.wait([self._doubting])
         if self.closed:
             raise _closed()
         if self.session is not None:

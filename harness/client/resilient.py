@@ -13,7 +13,7 @@ the tool may run twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Final, Self
@@ -50,6 +50,8 @@ OWN_BREAKER: Final = BreakerSettings(failures=10, open_s=2.0, half_open_s=10.0)
 A client's own breaker. Waits between connections keep a dead daemon from being pestered
 already; what is left to it is that callers are refused at once, and not for long.
 """
+
+_Send = Callable[[Session], Awaitable[Reply]]
 
 # Of calls that did not happen, those that may the next time; the rest would fail alike.
 _PASSING: Final = frozenset(
@@ -226,7 +228,9 @@ class ResilientSession:
                 [("next", "make one for each loop")],
             )
 
-    async def _attempts(self, intention: Intention, send: Callable[[Session], Any]) -> Reply:
+    async def _attempts(
+        self, intention: Intention, send: Callable[[Session], Awaitable[Reply]]
+    ) -> Reply:
         while True:
             try:
                 reply = await self._attempt(intention, send)
@@ -251,7 +255,9 @@ class ResilientSession:
             if intention.waits:
                 await asyncio.sleep(intention.backoff.next_s())
 
-    async def _attempt(self, intention: Intention, send: Callable[[Session], Any]) -> Reply:
+    async def _attempt(
+        self, intention: Intention, send: Callable[[Session], Awaitable[Reply]]
+    ) -> Reply:
         intention.attempt += 1
         # Who would be refused waits for no connection; the place is for the call itself.
         self.breaker.admit().end("ignored")
@@ -269,7 +275,7 @@ class ResilientSession:
                 raise intention.unknown
             with self.breaker.admit() as permit:
                 try:
-                    reply: Reply = await send(session)
+                    reply = await send(session)
                 except CallError as error:
                     self._count(permit, session, error)
                     raise

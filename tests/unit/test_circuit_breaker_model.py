@@ -228,7 +228,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 BreakerMachine.TestCase.settings = hypothesis_settings(
-    max_examples=120, stateful_step_count=40, deadline=None
+    max_examples=60, stateful_step_count=40, deadline=None
 )
 TestBreakerAgainstItsModel = BreakerMachine.TestCase
 

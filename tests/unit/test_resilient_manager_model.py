@@ -231,7 +231,7 @@ class ConnectionsMachine(RuleBasedStateMachine):
 
 
 ConnectionsMachine.TestCase.settings = hypothesis_settings(
-    max_examples=40, stateful_step_count=30, deadline=None
+    max_examples=20, stateful_step_count=30, deadline=None
 )
 TestConnectionsAgainstTheirModel = ConnectionsMachine.TestCase
 

@@ -279,3 +279,19 @@ def fit(values: dict[str, Any]) -> dict[str, Any]:
         for name, value in values.items()
         if not KEYS[name].secret and KEYS[name].holds(None if value == "none" else value)
     }
+
+
+def test_a_check_sees_what_is_to_hold_and_a_reader_what_holds():
+    """
+    The new live values with those that stay; only afterwards are they read.
+    """
+    live = Live(loaded(breaker__failures=5, server__port=1))
+    seen: list[tuple[int, int, int]] = []
+
+    def check(config: Config) -> None:
+        seen.append((config.breaker.failures, config.server.port, live.config.breaker.failures))
+
+    live.watch(lambda config: None, check=check)
+    live.apply(loaded(breaker__failures=6, server__port=2))
+
+    assert seen == [(6, 1, 5)]

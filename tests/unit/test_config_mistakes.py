@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from harness.errors import InvalidValue
-from harness.resilience.config import SECTIONS, load
+from harness.resilience.admission import AdmissionSettings
+from harness.resilience.config import SECTIONS, Config, load
+from harness.resilience.connections import ConnectionSettings
 
 TOKEN = "right-4711"
 
@@ -257,3 +259,24 @@ def test_a_host_is_not_empty(file: Path):
     assert refused(file) == (
         ("server.host", 'is empty; expected an address, such as "127.0.0.1" (file daemon.toml)'),
     )
+
+
+def test_sections_that_contradict_one_another_are_told_by_both_ways_to_make_them():
+    """
+    Loaded, and put together by hand: the key to complain of first, with both values. Not beside a
+    preset that nobody knows.
+    """
+    text = (
+        "101 is more than connections.max_sessions, 100; sessions that are let in have to be"
+        " remembered"
+    )
+    given = {"admission.max_sessions": 101, "connections.max_sessions": 100}
+
+    assert refused(arguments=given) == (("admission.max_sessions", f"{text} (argument)"),)
+    with pytest.raises(InvalidValue, match="Config: 1 problem") as caught:
+        Config(
+            admission=AdmissionSettings(max_sessions=101),
+            connections=ConnectionSettings(max_sessions=100),
+        )
+    assert caught.value.details == (("admission.max_sessions", text),)
+    assert [where for where, _ in refused(arguments=given | {"preset": "prod"})] == ["preset"]

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 from hdrh.histogram import HdrHistogram
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import InvalidValue
@@ -205,6 +205,7 @@ def test_a_snapshot_does_not_change_by_later_records():
 
 
 @settings(max_examples=8)
+@example([5, 5, 5, 10**9, 10**9])
 @given(st.lists(durations, max_size=30))
 def test_hdrhistogram_reads_the_same_counts_and_quantiles_within_a_bucket(values: list[int]):
     """

@@ -170,3 +170,34 @@ def test_a_collector_of_no_function_is_refused():
     """
     with pytest.raises(InvalidValue, match="take is a Metrics; expected a function"):
         MetricsCollector(Metrics(clock=lambda: 0.0))  # type: ignore[arg-type]
+
+
+def test_names_and_labels_are_those_that_are_documented():
+    """
+    Dashboards and alerts hang on them: a changed one breaks them in silence.
+    """
+    metrics = Metrics(clock=lambda: 0.0)
+    metrics.breaker_changed(
+        Transition(name="a", epoch=1, at_s=0.0, before="closed", after="open", why="")
+    )
+    registry = CollectorRegistry()
+    registry.register(MetricsCollector(metrics.snapshot, single_breakers=True))
+
+    seen: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(generate_latest(registry).decode()):
+        assert family.documentation
+        for sample in family.samples:
+            seen.setdefault(sample.name, set()).update(sample.labels)
+
+    labelled = {name: labels for name, labels in seen.items() if labels}
+    assert labelled == {
+        "harness_messages_total": {"what"},
+        "harness_retries_ended_total": {"outcome"},
+        "harness_breakers": {"state"},
+        "harness_breaker_state": {"breaker", "state"},
+        "harness_breaker_transitions_total": {"after"},
+        "harness_clients_forgotten_total": {"why"},
+        "harness_send_latency_seconds_bucket": {"le"},
+        "harness_queue_wait_seconds_bucket": {"le"},
+        "harness_processing_seconds_bucket": {"le"},
+    }

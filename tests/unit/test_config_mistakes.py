@@ -280,3 +280,29 @@ def test_sections_that_contradict_one_another_are_told_by_both_ways_to_make_them
         )
     assert caught.value.details == (("admission.max_sessions", text),)
     assert [where for where, _ in refused(arguments=given | {"preset": "prod"})] == ["preset"]
+
+
+def test_a_call_is_no_larger_than_a_message():
+    """
+    Both are said; where one is wrong by itself, that alone.
+    """
+    given = {"server.max_message_bytes": 50_000_000, "server.max_call_bytes": 50_000_001}
+
+    assert refused(arguments=given) == (
+        (
+            "server.max_call_bytes",
+            "50000001 is more than max_message_bytes, 50000000; no call can be larger than a"
+            " message (argument)",
+        ),
+    )
+    for name in given:
+        assert [where for where, _ in refused(arguments=given | {name: 0})] == [name]
+
+
+def test_a_section_with_a_mistake_contradicts_no_other():
+    """
+    The one with the mistake may be either of the two.
+    """
+    details = refused(arguments={"admission.max_sessions": 2000, "connections.queue_messages": 0})
+
+    assert [where for where, _ in details] == ["connections.queue_messages"]

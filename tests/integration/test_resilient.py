@@ -316,7 +316,7 @@ async def test_one_loss_counts_against_the_daemon_once() -> None:
         ends = await asyncio.gather(
             *(client.call("echo", {"text": "hi"}) for _ in range(20)), return_exceptions=True
         )
-        assert sum(isinstance(end, CallUnknown) for end in ends) >= 10
+        assert sum(isinstance(end, CallUnknown) for end in ends) >= 2
         assert breaker.state == "closed"
         assert (await client.call("echo", {"text": "hi"})).text == "hi"
 

@@ -36,7 +36,9 @@ def add(commands: Commands) -> None:
             "exit codes: 0 answered, 1 certainly did not happen, 2 may have happened"
         ),
     )
-    call.add_argument("tool", metavar="TOOL", help="the tool's name; with plain, the message")
+    call.add_argument(
+        "tool", metavar="TOOL", type=_tool, help="the tool's name; with plain, the message"
+    )
     call.add_argument(
         "arguments", metavar="JSON", nargs="?", default="{}", help="its arguments (default: {})"
     )
@@ -93,6 +95,12 @@ def add(commands: Commands) -> None:
         "--allow-remote", action="store_true", help="allow a daemon that is not on this machine"
     )
     call.set_defaults(command=_call)
+
+
+def _tool(text: str) -> str:
+    if text.startswith(("ws://", "wss://")):
+        raise argparse.ArgumentTypeError(f'"{text}" is an address; expected --url {text}')
+    return text
 
 
 def _call(args: argparse.Namespace) -> int:

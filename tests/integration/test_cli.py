@@ -93,6 +93,10 @@ async def called(here: Place, *arguments: str, token: str | None = None):
         (["proxy", "--seed", "x"], "invalid int value: 'x'"),
         (["fly"], "invalid choice: 'fly'"),
         (
+            ["call", "ws://127.0.0.1:1", "echo", "{}"],
+            "is an address; expected --url ws://127.0.0.1:1",
+        ),
+        (
             ["call", *NOWHERE, "echo", "--call-timeout", "0"],
             "expected a number above 0",
         ),

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from harness.clock import wall_ns
 from harness.environment.backends import DOCKER, stack_of
 from harness.environment.containers import Box, Engine, Said
 from harness.errors import EnvironmentFailed, HarnessError
@@ -93,7 +94,9 @@ def late(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def told() -> Iterator[dict[str, Any]]:
             for event in stream:
-                if event["Action"] == "destroy" and hung_up.wait(0.3):
+                # Counted from the event, so that the ends of others' containers do not add up.
+                late_s = event["timeNano"] / 1e9 + 0.3 - wall_ns() / 1e9
+                if event["Action"] == "destroy" and hung_up.wait(max(0.0, late_s)):
                     return
                 yield event
 

@@ -431,6 +431,74 @@ async def test_what_may_have_happened_stays_so_whatever_a_later_attempt_meets() 
     assert client.results().unknown == 1
 
 
+@pytest.mark.parametrize("then", ["refused by the daemon", "no connection", "breaker open"])
+async def test_what_may_have_happened_did_not_certainly_fail_because_a_later_attempt_did(
+    then: str,
+) -> None:
+    """
+    The first attempt ran and its reply was lost; what came after proves nothing of that.
+    """
+    keeper = Keeper("keys")
+    breaker = patient()
+    listening = True
+
+    def lose(connection: ServerConnection) -> None:
+        nonlocal listening
+        end_with_rst(connection)
+        listening = then != "no connection"
+        keeper.refuse = "OVER_CAPACITY" if then == "refused by the daemon" else ""
+        if then == "breaker open":
+            breaker.adopt(BreakerSettings(failures=1))
+
+    keeper.before_answer = lose
+
+    def open_session(session_id: str | None) -> Session:
+        return session(url if listening else "ws://127.0.0.1:9")
+
+    async with keeping(keeper) as url, resilient(open_session, breaker=breaker) as client:
+        with pytest.raises(CallUnknown) as caught:
+            await client.call("echo", {"text": "hi"}, key="k")
+
+    assert caught.value.kind == "connection_lost"
+    assert dict(caught.value.details)["means"] == "it may have happened"
+    assert int(dict(caught.value.details)["attempts"].split(",")[0]) >= 2
+    assert list(keeper.ran.values()) == [1]
+    assert (client.results().unknown, client.results().failed) == (1, 0)
+
+
+async def test_an_open_breaker_refuses_before_anybody_waits_for_a_connection() -> None:
+    """
+    The next connection would be waited for for an hour; the refusal is not.
+    """
+    patience = RetrySettings(attempts=1, base_s=3600, cap_s=3600, jitter="none")
+    breaker = Breaker("daemon", clock=now, settings=BreakerSettings(failures=1))
+    async with resilient(at("ws://127.0.0.1:9"), retry=patience, breaker=breaker) as client:
+        with pytest.raises(CallFailed):
+            await client.call("echo", {"text": "hi"})
+        async with asyncio.timeout(10):
+            with pytest.raises(CallFailed) as refused:
+                await client.call("echo", {"text": "hi"})
+
+    assert refused.value.kind == "breaker_open"
+    assert client.metrics.snapshot().connections.failed == 1
+
+
+async def test_a_client_that_was_left_connects_no_more() -> None:
+    """
+    A call waits for its next attempt, its connection is lost, and the block is left.
+    """
+    keeper = Keeper()
+    keeper.refuse = "OVER_CAPACITY"
+    async with keeping(keeper) as url:
+        async with resilient(at(url), retry=SLOW) as client:
+            waits = asyncio.create_task(client.call("echo", {"text": "hi"}))
+            await until(lambda: client.results().retries == 1)
+        with pytest.raises(CallFailed, match="closed meanwhile"):
+            await waits
+
+    assert len(keeper.hellos) == 1
+
+
 async def test_what_was_never_a_call_is_in_no_figure() -> None:
     """
     Arguments that cannot be sent.

@@ -169,8 +169,8 @@ def main() -> int:
         "--rounds",
         metavar="N",
         type=program.positive(int),
-        default=7,
-        help="measure both N times; 5 or more for a figure to be told (default: 7)",
+        default=15,
+        help="measure both N times; 5 or more for a figure to be told (default: 15)",
     )
     return program.run(_measure(parser.parse_args().rounds))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from harness.history import Op
 from harness.run.store import HistoryWriter, load_history
 from tests.integration.daemons import Frame, answer
 
-__all__ = ["TOKEN", "Frame", "echo", "ops", "refusal", "session", "silent", "soon"]
+__all__ = ["TOKEN", "Frame", "echo", "ops", "refusal", "session", "silent", "soon", "until"]
 
 TOKEN = "s3cret-t0ken"
 
@@ -40,6 +41,13 @@ async def silent(connection: ServerConnection, frame: Frame) -> None:
 async def soon(event: asyncio.Event) -> None:
     async with asyncio.timeout(5):
         await event.wait()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """The event loop goes on until it is true, for what no event tells of."""
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.001)
 
 
 async def refusal(url: str, **options: Any) -> ConnectFailed:

@@ -7,7 +7,7 @@ The same code that unit tests drive with made-up peers, behind picows and behind
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -21,6 +21,7 @@ from harness.resilience.breaker import Breakers
 from harness.resilience.connections import Connections, ConnectionSettings, End, Message
 from harness.resilience.metrics import Metrics
 from tests.integration.daemons import QUIET, end_with_rst
+from tests.integration.sessions import until
 
 TRANSPORTS = {"picows": picows.listen, "websockets": websockets.listen}
 
@@ -105,12 +106,6 @@ async def client(url: str, **options: object) -> ClientConnection:
     connection = await connect(url, compression=None, logger=QUIET, **options)  # type: ignore[arg-type]
     await connection.send("a")
     return connection
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.001)
 
 
 async def test_messages_arrive_once_each_in_order_through_twenty_resets(serve) -> None:

@@ -32,7 +32,7 @@ from harness.resilience.breaker import Breaker, BreakerSettings, Transition
 from tests.backends import CHOICES
 from tests.integration.daemons import bare, end_with_rst
 from tests.integration.keeping import Keeper, keeping
-from tests.integration.sessions import session, soon
+from tests.integration.sessions import session, soon, until
 from tests.integration.stacks import Place
 
 CUTS = 100
@@ -629,13 +629,6 @@ async def test_a_breaker_opens_by_real_refusals_and_closes_again(here: Place) ->
     figures = client.metrics.snapshot()
     assert figures.breaker_totals.refusals == 1
     assert (figures.messages.sent, figures.connections.total) == (2, 1)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """The event loop goes on until it is true."""
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0)
 
 
 async def until_half_open(breaker: Breaker) -> None:

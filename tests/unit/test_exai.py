@@ -13,11 +13,18 @@ from harness.dialects import exai
 from harness.dialects.base import Answer, Junk, Progress, Refusal, Welcome
 from harness.errors import OUTCOMES, InvalidValue
 
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=8,
-)
+
+def _json(floats: st.SearchStrategy[float]) -> st.SearchStrategy[Any]:
+    return st.recursive(
+        st.none() | st.booleans() | st.integers() | floats | st.text(max_size=8),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+        max_leaves=8,
+    )
+
+
+_JSON = _json(st.floats())
+# Python writes the other floats as words that are no JSON, and nothing of such a frame is readable.
+_WRITTEN_AS_JSON = _json(st.floats(allow_nan=False, allow_infinity=False))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +111,7 @@ def test_any_frame_is_a_request_or_a_frame_error(frame: bytes | str) -> None:
 @given(
     st.fixed_dictionaries(
         {"op": st.sampled_from(["call_tool", "ping", "hello", "cancel", "sing"])},
-        optional={"request_id": _JSON, "name": _JSON, "arguments": _JSON, "token": _JSON},
+        optional=dict.fromkeys(("request_id", "name", "arguments", "token"), _WRITTEN_AS_JSON),
     )
 )
 def test_readable_request_id_is_never_lost(frame: dict[str, Any]) -> None:

@@ -71,6 +71,8 @@ class Peer:
             connections.message_came(self._session)
             connections.acknowledged(self._session, text)
 
+    binary = message
+
     def pong(self) -> None:
         self._daemon.connections.heard(self._session)
 

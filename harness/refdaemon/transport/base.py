@@ -50,6 +50,9 @@ class Wire(Protocol):
     def send(self, data: bytes) -> None:
         """Send one text message. Dropped without a word once the connection is closing."""
 
+    def send_binary(self, data: bytes) -> None:
+        """The same for a binary message."""
+
     def ping(self) -> None:
         """Send a ping; `Handler.pong` tells of the answer."""
 
@@ -80,7 +83,10 @@ class Handler(Protocol):
         """The upgrade is done."""
 
     def message(self, frame: bytes | str) -> None:
-        """A whole message, text or binary; text is valid UTF-8."""
+        """A whole text message: valid UTF-8, as the library gives it."""
+
+    def binary(self, frame: bytes) -> None:
+        """A whole binary message."""
 
     def pong(self) -> None:
         """The peer answered a ping."""

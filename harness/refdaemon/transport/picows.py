@@ -91,6 +91,11 @@ class _Wire(WSListener):
         else:
             self._transport.send(_TEXT, data)
 
+    def send_binary(self, data: bytes) -> None:
+        # Behind the answers that wait to be joined, which are text all.
+        self._flush()
+        self._transport.send(_BINARY, data)
+
     def ping(self) -> None:
         if self._transport.is_close_frame_sent and not self._closing:
             self.abort()
@@ -141,10 +146,12 @@ class _Wire(WSListener):
             self._control(kind, frame.get_payload_as_bytes())
 
     def _deliver(self, message: bytes, *, is_text: bool) -> None:
-        if is_text and not message.isascii() and not _is_utf8(message):
-            self.close(1007, "a text message is not UTF-8", within_s=CLOSE_WITHIN_S)
-        else:
+        if not is_text:
+            self._handler.binary(message)
+        elif message.isascii() or _is_utf8(message):
             self._handler.message(message)
+        else:
+            self.close(1007, "a text message is not UTF-8", within_s=CLOSE_WITHIN_S)
 
     def _continue(self, frame: WSFrame) -> None:
         if self._parts is None:

@@ -33,6 +33,10 @@ __all__ = ["listen"]
 _PING: Final = "ping"
 
 
+class _Binary(bytes):
+    """A binary message, among text in an outbox."""
+
+
 class _Connection(ServerConnection):
     """Cut off in time also where the peer, or its breach of the protocol, began the closing."""
 
@@ -87,6 +91,9 @@ class _Wire:
         self._crowded = self._crowded or self.buffered() > HIGH_WATER
         self._something_to_send.set()
 
+    def send_binary(self, data: bytes) -> None:
+        self.send(_Binary(data))
+
     def ping(self) -> None:
         self._outbox.append(_PING)
         self._something_to_send.set()
@@ -121,8 +128,12 @@ class _Wire:
                 message = await self._connection.recv()
             except ConnectionClosed:
                 return
-            if not self._closing:
+            if self._closing:
+                continue
+            if isinstance(message, str):
                 self._handler.message(message)
+            else:
+                self._handler.binary(message)
 
     async def _write(self) -> None:
         while True:
@@ -137,7 +148,7 @@ class _Wire:
     async def _write_one(self, item: bytes | str | tuple[int, str]) -> None:
         if isinstance(item, bytes):
             self._outbox_bytes -= len(item)
-            await self._connection.send(item, text=True)
+            await self._connection.send(item, text=not isinstance(item, _Binary))
             if self._crowded and self.buffered() <= LOW_WATER:
                 self._crowded = False
                 self._handler.writable()

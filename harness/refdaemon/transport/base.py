@@ -27,6 +27,7 @@ __all__ = [
     "ListenOptions",
     "Listener",
     "Wire",
+    "framed_bytes",
     "library_log",
 ]
 
@@ -46,6 +47,18 @@ a close frame (or abort) of either side.
 
 class Wire(Protocol):
     """One open connection, seen from the daemon."""
+
+    @property
+    def address(self) -> str:
+        """The peer's host."""
+
+    @property
+    def received_bytes(self) -> int:
+        """Frames that came from the peer, headers and masks included, without HTTP."""
+
+    @property
+    def sent_bytes(self) -> int:
+        """Frames that were handed over for the peer, counted alike."""
 
     def send(self, data: bytes) -> None:
         """Send one text message. Dropped without a word once the connection is closing."""
@@ -125,6 +138,12 @@ class ListenOptions:
     port: int
     max_bytes: int
     upgrade_timeout_s: float
+
+
+def framed_bytes(payload_bytes: int, *, masked: bool) -> int:
+    """How long a frame with that payload is on the wire (RFC 6455, section 5.2)."""
+    length_bytes = 0 if payload_bytes < 126 else 2 if payload_bytes < 1 << 16 else 8
+    return payload_bytes + 2 + length_bytes + (4 if masked else 0)
 
 
 Listen = Callable[[Callable[[], Handler], ListenOptions], Awaitable[Listener]]

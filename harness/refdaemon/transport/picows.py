@@ -26,6 +26,7 @@ from harness.refdaemon.transport.base import (
     Handler,
     Listener,
     ListenOptions,
+    framed_bytes,
     library_log,
 )
 
@@ -54,11 +55,14 @@ class _Wire(WSListener):
         self._joined_bytes = 0
         self._closing = False
         self._deadline: asyncio.TimerHandle | None = None
+        self.address = ""
+        self.received_bytes = self.sent_bytes = 0
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
         self._socket = transport.underlying_transport
         self._socket.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
+        self.address = self._socket.get_extra_info("peername")[0]
         self._handler.opened(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -85,6 +89,10 @@ class _Wire(WSListener):
         self._handler.writable()
 
     def send(self, data: bytes) -> None:
+        if self._closing:
+            return
+        size = len(data)
+        self.sent_bytes += size + (2 if size < 126 else 4 if size < 65_536 else 10)
         if self._joining:
             self._joined.append(data)
             self._joined_bytes += len(data)
@@ -100,6 +108,7 @@ class _Wire(WSListener):
         if self._transport.is_close_frame_sent and not self._closing:
             self.abort()
         else:
+            self.sent_bytes += framed_bytes(0, masked=False)
             self._transport.send_ping()
 
     def close(self, code: int, reason: str, *, within_s: float) -> None:
@@ -107,6 +116,7 @@ class _Wire(WSListener):
             return
         self._flush()
         self._closing = True
+        self.sent_bytes += framed_bytes(2 + len(reason.encode()), masked=False)
         # The annotation says enum; the extension takes any integer.
         self._transport.send_close(code, reason.encode())  # type: ignore[arg-type]
         # The peer's close frame cannot be seen while reading is paused.
@@ -128,6 +138,8 @@ class _Wire(WSListener):
 
     def _take(self, frame: WSFrame) -> None:
         kind = frame.msg_type
+        size = frame.payload_size
+        self.received_bytes += size + (6 if size < 126 else 8 if size < 65_536 else 14)
         if self._closing and kind is not _CLOSE:
             return
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
@@ -166,6 +178,7 @@ class _Wire(WSListener):
 
     def _control(self, kind: WSMsgType, payload: bytes) -> None:
         if kind is WSMsgType.PING:
+            self.sent_bytes += framed_bytes(len(payload), masked=False)
             self._transport.send_pong(payload)
         elif kind is WSMsgType.PONG:
             self._handler.pong()

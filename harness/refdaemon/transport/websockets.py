@@ -16,6 +16,7 @@ from typing import Final
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame
 
 from harness.refdaemon.transport.base import (
     CLOSE_WITHIN_S,
@@ -25,6 +26,7 @@ from harness.refdaemon.transport.base import (
     Handler,
     Listener,
     ListenOptions,
+    framed_bytes,
     library_log,
 )
 
@@ -38,9 +40,30 @@ class _Binary(bytes):
 
 
 class _Connection(ServerConnection):
-    """Cut off in time also where the peer, or its breach of the protocol, began the closing."""
+    """
+    Counts frames; cut off in time also where the peer, or its breach of the protocol, began
+    the closing.
+    """
 
+    received_bytes = 0
+    sent_bytes = 0
     _cut_off: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # All frames go out by here: ours, and the library's own pongs and close frames.
+        send_frame = self.protocol.send_frame
+
+        def counting(frame: Frame) -> None:
+            self.sent_bytes += framed_bytes(len(frame.data), masked=False)
+            send_frame(frame)
+
+        self.protocol.send_frame = counting  # type: ignore[method-assign]
+
+    def process_event(self, event: object) -> None:
+        if isinstance(event, Frame):
+            self.received_bytes += framed_bytes(len(event.data), masked=True)
+        super().process_event(event)  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -54,6 +77,7 @@ class _Wire:
     def __init__(self, connection: ServerConnection, handler: Handler) -> None:
         self._connection = connection
         self._handler = handler
+        self.address: str = connection.remote_address[0]
         # What is to go out, in order: messages, pings, and at last a close code.
         self._outbox: deque[bytes | str | tuple[int, str]] = deque()
         self._outbox_bytes = 0
@@ -82,6 +106,14 @@ class _Wire:
             if self._deadline is not None:
                 self._deadline.cancel()
             self._handler.lost(self._cause())
+
+    @property
+    def received_bytes(self) -> int:
+        return self._connection.received_bytes
+
+    @property
+    def sent_bytes(self) -> int:
+        return self._connection.sent_bytes
 
     def send(self, data: bytes) -> None:
         if self._closing:

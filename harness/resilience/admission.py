@@ -16,7 +16,7 @@ from typing import Final
 
 from harness.resilience.settings import Settings, key
 
-__all__ = ["Admission", "AdmissionSettings", "Refused", "TokenBucket"]
+__all__ = ["Admission", "AdmissionSettings", "Gate", "Refused", "TokenBucket"]
 
 _MOST_BUCKETS: Final = 10_000
 _FIRST_SWEEP: Final = 64
@@ -157,24 +157,35 @@ class TokenBucket:
         per_s: Tokens that come in each second, more than 0.
         burst: How many it holds, 1 or more. It is full at first.
         now: The time it begins, in seconds of any clock.
+
+    Attributes:
+        users: How many gates take from it.
     """
+
+    __slots__ = ("_at", "_tokens", "burst", "per_s", "users")
 
     def __init__(self, *, per_s: float, burst: int, now: float) -> None:
         self.per_s = per_s
         self.burst = burst
+        self.users = 0
         self._tokens = float(burst)
         self._at = now
 
     def tokens(self, now: float) -> float:
         """How many there are."""
-        gained = max(0.0, now - self._at) * self.per_s
+        gained_s = now - self._at
         self._at = now
-        self._tokens = min(float(self.burst), self._tokens + gained)
+        if gained_s > 0:
+            tokens = self._tokens + gained_s * self.per_s
+            self._tokens = tokens if tokens < self.burst else float(self.burst)
         return self._tokens
 
     def wait_s(self, now: float) -> float:
         """How long until there is a whole one, in seconds; 0 where there is."""
-        wait_s = (1.0 - self.tokens(now)) / self.per_s
+        lacking = 1.0 - self.tokens(now)
+        if lacking <= 0:
+            return 0.0
+        wait_s = lacking / self.per_s
         return wait_s if wait_s > _NOTHING_S else 0.0
 
     def take(self) -> None:
@@ -192,9 +203,9 @@ class _Buckets:
     """
     The buckets of one kind of sender, by its name.
 
-    One that is full is as good as none and is dropped in time. There are never more than a fixed
-    number: beyond that those that were asked for longest ago are forgotten, which hands their
-    senders full ones.
+    One that nobody uses and that is full is as good as none, and is dropped in time. Of those
+    that nobody uses there are never more than a fixed number: beyond that those that were asked
+    for longest ago are forgotten, which hands their senders full ones.
     """
 
     def __init__(self, *, rate: str, burst: str) -> None:
@@ -206,8 +217,8 @@ class _Buckets:
     def __len__(self) -> int:
         return len(self._by_name)
 
-    def of(self, name: str, settings: AdmissionSettings, *, now: float) -> TokenBucket | None:
-        """The bucket of a sender, None where there is no limit."""
+    def use(self, name: str, settings: AdmissionSettings, *, now: float) -> TokenBucket | None:
+        """The bucket of a sender, until it is given back; None where there is no limit."""
         per_s, burst = (getattr(settings, each) for each in self._keys)
         if per_s is None:
             self._by_name.clear()
@@ -220,6 +231,7 @@ class _Buckets:
             bucket.adopt(per_s=per_s, burst=burst, now=now)
         # The last in the table is the one asked for last.
         self._by_name[name] = bucket
+        bucket.users += 1
         return bucket
 
     def _make_room(self, now: float) -> None:
@@ -228,14 +240,82 @@ class _Buckets:
         left = {
             name: bucket
             for name, bucket in self._by_name.items()
-            if bucket.tokens(now) < bucket.burst
+            if bucket.users or bucket.tokens(now) < bucket.burst
         }
         if len(left) >= _MOST_BUCKETS:
             # Many at a time: a flood of new names must not pay for a sweep each.
-            left = dict(list(left.items())[_MOST_BUCKETS // 4 :])
+            surplus = [name for name, bucket in left.items() if not bucket.users]
+            for name in surplus[: _MOST_BUCKETS // 4]:
+                del left[name]
         self._by_name = left
-        # Swept again when it has doubled: each new name pays for a fixed share of a sweep.
-        self._sweep_at = min(_MOST_BUCKETS, max(_FIRST_SWEEP, 2 * len(left)))
+        # Swept again when it has doubled: each new name pays for a fixed share of a sweep. Those
+        # in use are as many as there are connections, whatever their names.
+        used = sum(1 for bucket in left.values() if bucket.users)
+        self._sweep_at = max(min(_MOST_BUCKETS, 2 * len(left)), _FIRST_SWEEP, used + _FIRST_SWEEP)
+
+
+class Gate:
+    """
+    The way in for the messages of one connection, had from `Admission.gate`.
+
+    It holds the buckets of all, of its address and of its session, so that a message costs no
+    look for them. To be closed when the connection is gone.
+    """
+
+    __slots__ = ("_buckets", "_door", "_limits", "_names", "_settings")
+
+    def __init__(self, door: Admission, *, address: str, session: str) -> None:
+        self._door = door
+        self._names = ("", address, session)
+        self._settings: AdmissionSettings | None = None
+        self._buckets: list[TokenBucket] = []
+        self._limits: list[str] = []
+
+    def message(self) -> Refused | None:
+        """
+        A message that came in.
+
+        Returns:
+            None where it is let in; else the limit it has to wait for longest.
+        """
+        now = self._door.clock()
+        if self._settings is not self._door.settings:
+            self._renew(now)
+        for bucket in self._buckets:
+            if bucket.wait_s(now) > 0:
+                return self._refused(now)
+        for bucket in self._buckets:
+            bucket.take()
+        return None
+
+    def close(self) -> None:
+        """No more will come."""
+        for bucket in self._buckets:
+            bucket.users -= 1
+        self._buckets = []
+        self._settings = None
+
+    def _renew(self, now: float) -> None:
+        self.close()
+        settings = self._settings = self._door.settings
+        self._limits = []
+        for kind, name in zip(self._door.buckets, self._names, strict=True):
+            bucket = kind.use(name, settings, now=now)
+            if bucket is not None:
+                self._buckets.append(bucket)
+                self._limits.append(kind.limit)
+
+    def _refused(self, now: float) -> Refused:
+        waits_s = [bucket.wait_s(now) for bucket in self._buckets]
+        wait_s = max(waits_s)
+        longest = waits_s.index(wait_s)
+        bucket = self._buckets[longest]
+        return Refused(
+            limit=self._limits[longest],
+            found=bucket.burst - bucket.tokens(now) + 1,
+            allowed=bucket.burst,
+            retry_after_s=wait_s,
+        )
 
 
 class _Slots:
@@ -276,22 +356,27 @@ class Admission:
     Args:
         settings: The limits.
         clock: Seconds of a monotonic clock.
+
+    Attributes:
+        settings: The limits that hold now.
+        clock: As given.
+        buckets: Those of all together, of each address, and of each session.
     """
 
     def __init__(self, settings: AdmissionSettings, *, clock: Callable[[], float]) -> None:
-        self._settings = settings
-        self._clock = clock
+        self.settings = settings
+        self.clock = clock
         self._connections = _Slots(whole="max_connections", part="max_connections_per_address")
         self._sessions = _Slots(whole="max_sessions")
         self._calls = _Slots(whole="max_inflight", part="max_inflight_per_session")
-        self._buckets = tuple(
+        self.buckets = tuple(
             _Buckets(rate=f"messages_per_s{of}", burst=f"burst_messages{of}")
             for of in ("", "_per_address", "_per_session")
         )
 
     def adopt(self, settings: AdmissionSettings) -> None:
         """Go by other limits from now on. Whoever is in stays in, beyond a lower one too."""
-        self._settings = settings
+        self.settings = settings
 
     @property
     def connections(self) -> int:
@@ -305,7 +390,7 @@ class Admission:
 
     def connect(self, address: str) -> Refused | None:
         """A connection from there; None lets it in, and `disconnected` must follow once."""
-        return self._connections.take(address, self._settings)
+        return self._connections.take(address, self.settings)
 
     def disconnected(self, address: str) -> None:
         """A connection that was let in has ended."""
@@ -313,7 +398,7 @@ class Admission:
 
     def join(self, session: str) -> Refused | None:
         """A client that says hello; None lets it in, and `left` must follow once."""
-        return self._sessions.take(session, self._settings)
+        return self._sessions.take(session, self.settings)
 
     def left(self, session: str) -> None:
         """A client that was let in has gone."""
@@ -321,31 +406,12 @@ class Admission:
 
     def begin(self, session: str) -> Refused | None:
         """A call of a session; None lets it run, and `ended` must follow once."""
-        return self._calls.take(session, self._settings)
+        return self._calls.take(session, self.settings)
 
     def ended(self, session: str) -> None:
         """A call that was let run has ended."""
         self._calls.give_back(session)
 
-    def message(self, *, address: str, session: str) -> Refused | None:
-        """
-        A message that came in.
-
-        Returns:
-            None where it is let in; else the limit it has to wait for longest.
-        """
-        now = self._clock()
-        names = ("", address, session)
-        asked = [
-            (bucket, kind.limit)
-            for kind, name in zip(self._buckets, names, strict=True)
-            if (bucket := kind.of(name, self._settings, now=now)) is not None
-        ]
-        waits = [(bucket.wait_s(now), bucket, limit) for bucket, limit in asked]
-        wait_s, bucket, limit = max(waits, key=lambda each: each[0], default=(0.0, None, ""))
-        if bucket is not None and wait_s > 0:
-            found = bucket.burst - bucket.tokens(now) + 1
-            return Refused(limit=limit, found=found, allowed=bucket.burst, retry_after_s=wait_s)
-        for each, _ in asked:
-            each.take()
-        return None
+    def gate(self, *, address: str, session: str) -> Gate:
+        """The way in for the messages of a connection; it must be closed once."""
+        return Gate(self, address=address, session=session)

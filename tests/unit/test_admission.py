@@ -37,6 +37,15 @@ def admission(clock: Hands, **limits: Any) -> Admission:
     return Admission(AdmissionSettings(**limits), clock=clock)
 
 
+def message(door: Admission, *, address: str, session: str) -> Refused | None:
+    """A message of a connection that is gone again after it."""
+    gate = door.gate(address=address, session=session)
+    try:
+        return gate.message()
+    finally:
+        gate.close()
+
+
 def test_one_address_has_its_share_and_others_have_theirs(clock: Hands):
     """
     The limit of all is met by all together.
@@ -128,18 +137,18 @@ def test_after_a_burst_messages_come_in_at_their_rate(
     small = {"burst_messages_per_address": 1, "burst_messages_per_session": 1}
     door = admission(clock, **{**LIFTED, **small, **limits})
     for _ in range(3):
-        assert door.message(address="a", session="s") is None
+        assert message(door, address="a", session="s") is None
 
-    refused = door.message(address="a", session="s")
+    refused = message(door, address="a", session="s")
 
     assert refused == Refused(limit=limit, found=4, allowed=3, retry_after_s=0.5)
     clock.now += 0.25
-    refused = door.message(address="a", session="s")
+    refused = message(door, address="a", session="s")
     assert refused == Refused(limit=limit, found=3.5, allowed=3, retry_after_s=0.25)
     clock.now += 0.25 - 1e-3
-    assert door.message(address="a", session="s") is not None
+    assert message(door, address="a", session="s") is not None
     clock.now += 1e-3
-    assert door.message(address="a", session="s") is None
+    assert message(door, address="a", session="s") is None
 
 
 def test_what_one_bucket_refuses_costs_the_others_nothing(clock: Hands):
@@ -153,11 +162,11 @@ def test_what_one_bucket_refuses_costs_the_others_nothing(clock: Hands):
         burst_messages_per_address=1,
         burst_messages_per_session=1,
     )
-    door.message(address="a", session="s")
+    message(door, address="a", session="s")
     for _ in range(10):
-        assert door.message(address="a", session="s") is not None
+        assert message(door, address="a", session="s") is not None
 
-    assert door.message(address="a", session="t") is None
+    assert message(door, address="a", session="t") is None
 
 
 def test_of_several_limits_the_one_to_wait_for_longest_is_told(clock: Hands):
@@ -173,14 +182,14 @@ def test_of_several_limits_the_one_to_wait_for_longest_is_told(clock: Hands):
         burst_messages_per_address=1,
         burst_messages_per_session=1,
     )
-    door.message(address="a", session="s")
+    message(door, address="a", session="s")
 
-    refused = door.message(address="a", session="s")
+    refused = message(door, address="a", session="s")
 
     assert refused is not None
     assert str(refused) == "burst_messages_per_session: 2, allowed 1; again in 10 s"
     clock.now += refused.retry_after_s or 0
-    assert door.message(address="a", session="s") is None
+    assert message(door, address="a", session="s") is None
 
 
 def test_a_clock_that_jumps_back_stops_nobody_for_long(clock: Hands):
@@ -188,13 +197,13 @@ def test_a_clock_that_jumps_back_stops_nobody_for_long(clock: Hands):
     From where it jumped to, tokens come in as before.
     """
     door = admission(clock, **LIFTED | {"messages_per_s_per_session": 1})
-    while door.message(address="a", session="s") is None:
+    while message(door, address="a", session="s") is None:
         pass
 
     clock.now -= 900
-    assert door.message(address="a", session="s") is not None
+    assert message(door, address="a", session="s") is not None
     clock.now += 1
-    assert door.message(address="a", session="s") is None
+    assert message(door, address="a", session="s") is None
 
 
 def test_a_change_of_limits_holds_from_then_on(clock: Hands):
@@ -206,7 +215,7 @@ def test_a_change_of_limits_holds_from_then_on(clock: Hands):
         assert door.connect(address) is None
     for session, messages in (("low", 49), ("high", 10)):
         for _ in range(messages):
-            assert door.message(address="a", session=session) is None
+            assert message(door, address="a", session=session) is None
 
     door.adopt(
         AdmissionSettings(
@@ -220,7 +229,7 @@ def test_a_change_of_limits_holds_from_then_on(clock: Hands):
     assert door.connections == 2
     assert str(door.connect("c")) == "max_connections: 3, allowed 1"
     for session, messages in (("low", 1), ("high", 3)):
-        answers = [door.message(address="a", session=session) for _ in range(messages + 1)]
+        answers = [message(door, address="a", session=session) for _ in range(messages + 1)]
         assert answers[:-1] == [None] * messages
         assert answers[-1] is not None
         assert answers[-1].retry_after_s == 0.5
@@ -232,10 +241,10 @@ def test_lifted_limits_refuse_nothing(clock: Hands):
     """
     door = admission(clock, **LIFTED)
 
-    answers = {door.message(address="a", session="s") for _ in range(2000)}
+    answers = {message(door, address="a", session="s") for _ in range(2000)}
 
     assert answers == {None}
-    assert [len(kind) for kind in door._buckets] == [0, 0, 0]
+    assert [len(kind) for kind in door.buckets] == [0, 0, 0]
 
 
 def test_buckets_that_are_full_again_are_dropped(clock: Hands):
@@ -246,8 +255,8 @@ def test_buckets_that_are_full_again_are_dropped(clock: Hands):
     sizes = []
     for n in range(5000):
         clock.now += 0.05
-        door.message(address=f"a{n}", session="s")
-        sizes.append(len(door._buckets[1]))
+        message(door, address=f"a{n}", session="s")
+        sizes.append(len(door.buckets[1]))
 
     assert max(sizes) <= 64
 
@@ -258,14 +267,53 @@ def test_never_more_buckets_than_a_fixed_number(clock: Hands, monkeypatch: pytes
     """
     monkeypatch.setattr(module, "_MOST_BUCKETS", 100)
     door = admission(clock, **LIFTED | {"messages_per_s_per_address": 0.001})
-    while door.message(address="flood", session="s") is None:
+    while message(door, address="flood", session="s") is None:
         pass
 
     for n in range(1000):
-        door.message(address=f"a{n}", session="s")
-        assert door.message(address="flood", session="s") is not None
+        message(door, address=f"a{n}", session="s")
+        assert message(door, address="flood", session="s") is not None
 
-    assert len(door._buckets[1]) <= 100
+    assert len(door.buckets[1]) <= 100
+
+
+def test_a_bucket_in_use_is_not_handed_out_anew(clock: Hands, monkeypatch: pytest.MonkeyPatch):
+    """
+    However many others come by, two connections of one address share one bucket.
+    """
+    monkeypatch.setattr(module, "_MOST_BUCKETS", 100)
+    door = admission(
+        clock, **LIFTED | {"messages_per_s_per_address": 1}, burst_messages_per_address=50
+    )
+    first = door.gate(address="a", session="s")
+    assert first.message() is None
+    clock.now += 100
+    for n in range(1000):
+        message(door, address=f"a{n}", session="s")
+
+    second = door.gate(address="a", session="t")
+    assert [second.message() for _ in range(25)] == [first.message() for _ in range(25)]
+
+    assert first.message() is not None
+    assert second.message() is not None
+
+
+def test_a_gate_goes_by_limits_that_changed_while_it_was_open(clock: Hands):
+    """
+    A limit that came, one that went, and one that is another now.
+    """
+    door = admission(clock, **LIFTED)
+    gate = door.gate(address="a", session="s")
+    assert {gate.message() for _ in range(200)} == {None}
+
+    one = {"burst_messages_per_session": 1, "messages_per_s_per_session": 1}
+    door.adopt(AdmissionSettings(**LIFTED | one))
+    assert gate.message() is None
+    assert str(gate.message()) == "burst_messages_per_session: 2, allowed 1; again in 1 s"
+    door.adopt(AdmissionSettings(**LIFTED | one | {"messages_per_s_per_session": 2}))
+    assert str(gate.message()) == "burst_messages_per_session: 2, allowed 1; again in 0.5 s"
+    door.adopt(AdmissionSettings(**LIFTED))
+    assert gate.message() is None
 
 
 _RATES = st.floats(0.001, 1e6)
@@ -292,11 +340,11 @@ def test_whoever_waits_as_long_as_it_was_told_is_let_in(
 
     for pause in [0.0, 0.0, 0.0, *pauses]:
         clock.now += pause
-        refused = door.message(address="a", session="s")
+        refused = message(door, address="a", session="s")
         if refused is not None:
             assert refused.found > refused.allowed
             clock.now += refused.retry_after_s or 0
-            assert door.message(address="a", session="s") is None
+            assert message(door, address="a", session="s") is None
 
 
 @given(

@@ -52,6 +52,7 @@ class Connections:
         metrics: Where everything is counted.
         on_end: Told of each critical message that ended: session, message, how. What it raises
             is logged.
+        on_forget: Told of each session that is remembered no longer. It must not raise.
     """
 
     def __init__(
@@ -62,12 +63,14 @@ class Connections:
         breakers: Breakers,
         metrics: Metrics,
         on_end: Callable[[str, Message, End], None] | None = None,
+        on_forget: Callable[[str], None] | None = None,
     ) -> None:
         self._clock = clock
         self._settings = settings
         self._breakers = breakers
         self._metrics = metrics
         self._ends = Ends(metrics, on_end)
+        self._on_forget = on_forget
         self._sending = Sending(
             clock=clock,
             settings=settings,
@@ -385,12 +388,14 @@ class Connections:
 
     def _forget(self, peer: Peer) -> None:
         while peer.outbox:
-            self._ends.came(peer, peer.outbox.pop_oldest(), "left")
+            self._ends.came(peer, peer.outbox.pop_oldest().message, "left")
         self._count(peer)
         del self._peers[peer.name]
         self._gone.pop(peer.name, None)
         self._breakers.forget(peer.name)
         self._metrics.breaker_forgotten(peer.name)
+        if self._on_forget is not None:
+            self._on_forget(peer.name)
 
     def _settle(self, peer: Peer, now_s: float) -> None:
         """After anything that time may have to do with, sooner than before."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from harness.resilience.connections.outbox import Entry
 from harness.resilience.connections.peer import Peer
 from harness.resilience.connections.values import End, Message
 from harness.resilience.metrics import Metrics
@@ -31,7 +30,7 @@ class Ends:
         self._on_end = on_end
         self._untold: list[tuple[str, Message, End]] = []
 
-    def came(self, peer: Peer, entry: Entry, how: End) -> None:
+    def came(self, peer: Peer, message: Message, how: End) -> None:
         """A message of that session ended."""
         if how == "expired":
             peer.figures.expired()
@@ -40,7 +39,7 @@ class Ends:
         elif how in ("left", "poison"):
             peer.figures.failed()
         if self._on_end is not None:
-            self._untold.append((peer.name, entry.message, how))
+            self._untold.append((peer.name, message, how))
 
     def tell(self) -> None:
         """Tell of them. Who is told may send, and so make more of them."""

@@ -53,7 +53,7 @@ class Sending:
         settings: ConnectionSettings,
         metrics: Metrics,
         broke: Callable[[Peer, Transport], None],
-        ended: Callable[[Peer, Entry, End], None],
+        ended: Callable[[Peer, Message, End], None],
     ) -> None:
         self._clock = clock
         self._settings = settings
@@ -94,7 +94,7 @@ class Sending:
             peer.seen.prove(name)
         else:
             self._remember(peer, name, self._clock(), connection=None)
-            self._ended(peer, entry, "acknowledged")
+            self._ended(peer, entry.message, "acknowledged")
 
     def _repetition(self, peer: Peer, name: str, now_s: float) -> Delivery | None:
         if name in peer.outbox:
@@ -111,15 +111,32 @@ class Sending:
                 "a critical message without an id cannot be kept until it is acknowledged",
                 [("next", 'give it an id that the peer acknowledges, or set keep = "until_sent"')],
             )
-        size = len(message.data)
+        tries = 0
+        if settings.keep == "until_sent" and self._why_not_now(peer) is None:
+            # Most go this way: nothing waits, so nothing has to be kept, however large it is.
+            failed = self._hand_over(peer, message.data)
+            if failed is None:
+                peer.figures.sent(int((self._clock() - now_s) * 1e9))
+                if message.id is not None:
+                    self._remember(peer, message.id, now_s, connection=peer.connection)
+                self._ended(peer, message, "sent")
+                return SENT
+            tries = int(failed.may_have_left)
+            if tries >= settings.max_tries:
+                self._ended(peer, message, "poison")
+                return failed
+        return self._keep(peer, message, now_s, tries=tries)
+
+    def _keep(self, peer: Peer, message: Message, now_s: float, *, tries: int) -> Delivery:
+        settings, outbox, size = self._settings, peer.outbox, len(message.data)
         if size > settings.queue_bytes:
             peer.figures.failed()
             why = f"{size} bytes; expected at most {settings.queue_bytes} (queue_bytes)"
-            return Delivery(outcome="refused", why=why)
-        outbox = peer.outbox
+            return Delivery(outcome="refused", why=why, may_have_left=tries > 0)
         while len(outbox) >= settings.queue_messages or outbox.bytes + size > settings.queue_bytes:
-            self._ended(peer, outbox.pop_oldest(), "dropped")
+            self._ended(peer, outbox.pop_oldest().message, "dropped")
         entry = outbox.add(message, now_s)
+        entry.tries = tries
         not_sent = self.flush(peer, now_s)
         if not_sent is None:
             return SENT
@@ -184,7 +201,7 @@ class Sending:
             if not_sent is not None:
                 entry.tries += not_sent.may_have_left
                 if entry.tries >= settings.max_tries and outbox.take(entry.key) is not None:
-                    self._ended(peer, entry, "poison")
+                    self._ended(peer, entry.message, "poison")
                 return not_sent
             # Within `send` it may have been lost, or acknowledged.
             if peer.transport is transport and outbox.next() is entry:
@@ -199,7 +216,7 @@ class Sending:
         if self._settings.keep == "until_sent":
             if entry.message.id is not None:
                 self._remember(peer, entry.message.id, now_s, connection=peer.connection)
-            self._ended(peer, entry, "sent")
+            self._ended(peer, entry.message, "sent")
 
     def _remember(self, peer: Peer, name: str, now_s: float, *, connection: int | None) -> None:
         settings = self._settings
@@ -215,4 +232,4 @@ class Sending:
         """End what has been kept for too long, under way or waiting."""
         outbox, ttl_s = peer.outbox, self._settings.message_ttl_s
         while (oldest := outbox.oldest()) is not None and now_s >= oldest.since_s + ttl_s:
-            self._ended(peer, outbox.pop_oldest(), "expired")
+            self._ended(peer, outbox.pop_oldest().message, "expired")

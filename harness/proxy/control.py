@@ -8,17 +8,16 @@ bound to no loop and can be shared by whoever likes.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-import h11
 import msgspec
 
 from harness.address import address_of_url
 from harness.errors import ProxyError
 from harness.faults.base import Toxic
+from harness.http.client import exchange
 from harness.records import ProxyEvent, read_lines
 
 T = TypeVar("T")
@@ -241,8 +240,15 @@ class Control:
         body = b"" if values is None else msgspec.json.encode(values)
         try:
             async with asyncio.timeout(self.timeout_s):
-                status, answer = await _exchange(self.url, method, path, body)
-        except (TimeoutError, OSError, h11.RemoteProtocolError) as error:
+                answer = await exchange(
+                    address_of_url(self.url, schemes=("http",)),
+                    method,
+                    path,
+                    headers={"Content-Type": "application/json"},
+                    body=body,
+                    max_bytes=_MAX_ANSWER_BYTES,
+                )
+        except OSError as error:
             found = (
                 f"no answer within {self.timeout_s:g} s"
                 if isinstance(error, TimeoutError)
@@ -252,15 +258,15 @@ class Control:
                 f"{method} {path}: {found}",
                 [("server", self.url), ("next", "see whether the proxy runs and listens there")],
             ) from None
-        if status >= 300:
-            text = _error_text(answer)
+        if answer.status >= 300:
+            text = _error_text(answer.body)
             raise ProxyError(
-                f"{method} {path}: the proxy answered {status}: {text}",
+                f"{method} {path}: the proxy answered {answer.status}: {text}",
                 [("server", self.url)],
-                status=status,
+                status=answer.status,
                 text=text,
             )
-        return answer
+        return answer.body
 
 
 def _error_text(body: bytes) -> str:
@@ -270,45 +276,3 @@ def _error_text(body: bytes) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
         lines = body.decode("utf-8", "replace").strip().splitlines()
         return lines[0] if lines else "no words"
-
-
-async def _exchange(url: str, method: str, path: str, body: bytes) -> tuple[int, bytes]:
-    address = address_of_url(url, schemes=("http",))
-    reader, writer = await asyncio.open_connection(address.host, address.port)
-    try:
-        http = h11.Connection(h11.CLIENT)
-        headers = [
-            ("Host", str(address)),
-            ("User-Agent", "ws-harness"),
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(body))),
-            ("Connection", "close"),
-        ]
-        data = http.send(h11.Request(method=method, target=path, headers=headers)) or b""
-        data += http.send(h11.Data(data=body)) or b""
-        writer.write(data + (http.send(h11.EndOfMessage()) or b""))
-        return await _read_answer(http, reader)
-    finally:
-        # Not close(): it would wait for a server that does not read.
-        writer.transport.abort()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-
-
-async def _read_answer(http: h11.Connection, reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    status = 0
-    body = bytearray()
-    while True:
-        event = http.next_event()
-        if event is h11.NEED_DATA:
-            http.receive_data(await reader.read(64 * 1024))
-        elif isinstance(event, h11.Response):
-            status = event.status_code
-        elif isinstance(event, h11.Data):
-            body += event.data
-            if len(body) > _MAX_ANSWER_BYTES:
-                raise ConnectionError("the answer does not end")
-        elif isinstance(event, h11.EndOfMessage):
-            return status, bytes(body)
-        else:
-            raise ConnectionError("the server closed before it answered")

@@ -1,8 +1,8 @@
 """
 Shapes that several programs write, one JSON object a line each.
 
-The daemon writes effects, the proxy writes events; the harness reads both. Every
-record carries the name of the clock its stamp was read from.
+The daemon writes effects, its provider executions, the proxy events; the harness reads them
+all. Every record carries the name of the clock its stamp was read from.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 
 T = TypeVar("T")
 
-__all__ = ["Effect", "ProxyEvent", "read_lines", "write_line"]
+__all__ = ["Effect", "Execution", "ProxyEvent", "read_lines", "write_line"]
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -42,6 +42,28 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     pid: int
     digest: str
     value: int | None = None
+
+
+class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """
+    One prompt that the provider worked on, on file before its answer leaves.
+
+    Attributes:
+        sequence: Counts the executions of one provider process from 1.
+        time_ns: Monotonic nanoseconds of `clock`.
+        digest: BLAKE2b of the prompt, 8 bytes as 16 hex digits.
+        pid: The provider process that worked.
+        key: The caller's idempotency key as it came; None where it gave none.
+        deadline_ms: The milliseconds that the caller would wait; None where it did not say.
+    """
+
+    sequence: int
+    time_ns: int
+    clock: str
+    digest: str
+    pid: int
+    key: str | None = None
+    deadline_ms: int | None = None
 
 
 class ProxyEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,14 +1,7 @@
-"""
-The effect log: what the tools did, on file before anybody is told.
-
-One effect is one line and one `write` to a file opened for appending, so that a
-SIGKILL leaves whole lines: what was handed to the kernel outlives the process.
-A crash of the machine is outside this promise; nothing is synced.
-"""
+"""The effect log: what the tools did, on file before anybody is told."""
 
 from __future__ import annotations
 
-import errno
 import os
 from hashlib import blake2b
 from pathlib import Path
@@ -16,7 +9,8 @@ from typing import Self
 
 from harness.clock import clock_id, now_ns
 from harness.dialects.exai import CallTool, encode
-from harness.records import Effect, write_line
+from harness.records import Effect
+from harness.refdaemon.lines import LineFile
 
 __all__ = ["EffectLog"]
 
@@ -33,8 +27,7 @@ class EffectLog:
     """
 
     def __init__(self, path: Path) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._file = os.open(path, flags, 0o644)
+        self._lines = LineFile(path)
         self._sequence = 0
         self._clock = clock_id()
         self._pid = os.getpid()
@@ -43,7 +36,7 @@ class EffectLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._file)
+        self._lines.close()
 
     def write(self, tool: str, call: CallTool, session: str, value: int | None) -> None:
         """
@@ -58,7 +51,7 @@ class EffectLog:
         Raises:
             OSError: If not all of the line could be written; then none of it is there.
         """
-        line = write_line(
+        self._lines.append(
             Effect(
                 sequence=self._sequence + 1,
                 time_ns=now_ns(),
@@ -72,14 +65,4 @@ class EffectLog:
                 value=value,
             )
         )
-        written = os.write(self._file, line)
-        if written < len(line):
-            self._take_back(written)
-            raise OSError(errno.ENOSPC, f"only {written} of {len(line)} bytes could be written")
         self._sequence += 1
-
-    def _take_back(self, written: int) -> None:
-        """Remove a torn line, unless another process has appended behind it."""
-        end = os.lseek(self._file, 0, os.SEEK_CUR)
-        if os.fstat(self._file).st_size == end:
-            os.ftruncate(self._file, end - written)

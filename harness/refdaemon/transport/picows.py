@@ -37,6 +37,9 @@ _BINARY: Final = WSMsgType.BINARY
 _CONTINUATION: Final = WSMsgType.CONTINUATION
 _CLOSE: Final = WSMsgType.CLOSE
 _TCP_CLOSE: Final = 7
+# What picows lets pass although no close frame may carry it; the rest it refuses itself.
+_NO_CODES: Final = frozenset({0, 1006})
+_NO_CODES_FROM: Final = 5000
 _READ_BUFFER_BYTES: Final = 4096
 
 
@@ -100,8 +103,11 @@ class _Wire(WSListener):
             self._transport.send(_TEXT, data)
 
     def send_binary(self, data: bytes) -> None:
+        if self._closing:
+            return
         # Behind the answers that wait to be joined, which are text all.
         self._flush()
+        self.sent_bytes += framed_bytes(len(data), masked=False)
         self._transport.send(_BINARY, data)
 
     def ping(self) -> None:
@@ -183,9 +189,10 @@ class _Wire(WSListener):
         elif kind is WSMsgType.PONG:
             self._handler.pong()
         elif kind is _CLOSE:
-            # An empty close frame has no code to give back; 0 is not one.
-            code = int.from_bytes(payload[:2], "big") or 1000
-            self.close(code, "", within_s=CLOSE_WITHIN_S)
+            # An empty close frame has no code to give back.
+            code = int.from_bytes(payload[:2], "big") if payload else 1000
+            legal = code not in _NO_CODES and code < _NO_CODES_FROM
+            self.close(code if legal else 1002, "", within_s=CLOSE_WITHIN_S)
             self._transport.disconnect()
 
     def _flush(self) -> None:

@@ -16,6 +16,7 @@ from harness.resilience.admission import AdmissionSettings
 from harness.resilience.alerts import AlertSettings
 from harness.resilience.backoff import RetrySettings
 from harness.resilience.breaker import BreakerSettings
+from harness.resilience.config.provider import ProviderSettings
 from harness.resilience.config.server import ServerSettings
 from harness.resilience.connections import ConnectionSettings
 from harness.resilience.metrics import MetricsSettings
@@ -38,6 +39,7 @@ class Config:
     connections: ConnectionSettings = field(default_factory=ConnectionSettings)
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
+    provider: ProviderSettings = field(default_factory=ProviderSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     alerts: AlertSettings = field(default_factory=AlertSettings)
 

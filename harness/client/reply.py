@@ -29,6 +29,9 @@ class Reply:
         received_by_daemon_ms: From the intended start until the daemon had read the call; None
             where the daemon does not say, or reads another clock than we do.
         answered_by_daemon_ms: The same until it was about to answer.
+        queue_ms: How long the call waited in the daemon; None where it does not say.
+        processing_ms: How long its tool worked; None where the daemon does not say.
+        replayed: Whether the daemon says that the tool ran for an earlier attempt.
         progress: How many progress frames came before the answer.
     """
 
@@ -39,6 +42,9 @@ class Reply:
     elapsed_ms: float
     received_by_daemon_ms: float | None = None
     answered_by_daemon_ms: float | None = None
+    queue_ms: float | None = None
+    processing_ms: float | None = None
+    replayed: bool = False
     progress: int = 0
 
     @property
@@ -63,6 +69,10 @@ def reply_of(answer: Answer, *, key: str, start_ns: int, same_clock: bool, progr
     def since(stamp_ns: int | None) -> float | None:
         return (stamp_ns - start_ns) / 1e6 if same_clock and stamp_ns is not None else None
 
+    def between(earlier_ns: int | None, later_ns: int | None) -> float | None:
+        # A difference on one clock, whichever that is.
+        return None if earlier_ns is None or later_ns is None else (later_ns - earlier_ns) / 1e6
+
     value = () if answer.value is None else answer.value
     return Reply(
         request_id=answer.request_id or "",
@@ -73,6 +83,9 @@ def reply_of(answer: Answer, *, key: str, start_ns: int, same_clock: bool, progr
         elapsed_ms=(now_ns() - start_ns) / 1e6,
         received_by_daemon_ms=since(answer.received_ns),
         answered_by_daemon_ms=since(answer.answered_ns),
+        queue_ms=between(answer.received_ns, answer.began_ns),
+        processing_ms=between(answer.began_ns, answer.answered_ns),
+        replayed=answer.replayed,
         progress=progress,
     )
 

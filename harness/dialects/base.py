@@ -47,11 +47,13 @@ class Welcome:
         session_id: The session it gave us.
         promises: What it says it guarantees; what it never promised never condemns it.
         clock: The clock its stamps are read from, "" if it does not say.
+        resumed: Whether it remembers that session; None if it does not say.
     """
 
     session_id: str
     promises: tuple[str, ...] = ()
     clock: str = ""
+    resumed: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,9 @@ class Answer:
             health report.
         failure: The error instead of a value.
         received_ns: When the daemon had read the request, on its own clock; None if unsaid.
+        began_ns: When the tool began to work, on its own clock; None if unsaid.
         answered_ns: When it was about to answer, on its own clock; None if unsaid.
+        replayed: Whether it says that the tool ran for an earlier request of the same key.
     """
 
     kind: Kind | None
@@ -81,7 +85,9 @@ class Answer:
     value: Any = None
     failure: Failure | None = None
     received_ns: int | None = None
+    began_ns: int | None = None
     answered_ns: int | None = None
+    replayed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 
@@ -37,6 +37,7 @@ __all__ = [
     "CLOSE_MISSING_HELLO",
     "CLOSE_OVERLOADED",
     "CLOSE_PING_TIMEOUT",
+    "CLOSE_REPLACED",
     "CLOSE_TOO_BIG",
     "CLOSE_UNAUTHORIZED",
     "CallTool",
@@ -57,7 +58,10 @@ __all__ = [
     "Ping",
     "Pong",
     "ProgressFrame",
+    "Reconfigure",
+    "Reconfigured",
     "Request",
+    "StreamChunk",
     "decode_request",
     "encode",
     "tool_name",
@@ -72,6 +76,7 @@ CLOSE_INVALID_HELLO: Final = 4000
 CLOSE_MISSING_HELLO: Final = 4001
 CLOSE_HELLO_TIMEOUT: Final = 4002
 CLOSE_UNAUTHORIZED: Final = 4003
+CLOSE_REPLACED: Final = 4004
 
 
 class _Request(msgspec.Struct, frozen=True, tag_field="op", omit_defaults=True):
@@ -90,13 +95,15 @@ class CallTool(_Request, frozen=True, tag="call_tool"):
     Run a tool.
 
     `key` names the intention: a retry of the same call carries the same key under
-    another request id.
+    another request id. `timeout_ms` is how long the caller will wait. `arguments` is the JSON as
+    it came: its tool knows what it must be.
     """
 
     request_id: str
     name: str
-    arguments: dict[str, Any] = {}
+    arguments: msgspec.Raw = msgspec.Raw(b"{}")
     key: str | None = None
+    timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=86_400_000)] | None = None
 
 
 class ListTools(_Request, frozen=True, tag="list_tools"):
@@ -123,15 +130,27 @@ class Cancel(_Request, frozen=True, tag="cancel"):
     request_id: str
 
 
-Request = Hello | CallTool | ListTools | Ping | Health | Cancel
+class Reconfigure(_Request, frozen=True, tag="reconfigure"):
+    """
+    Change the configuration, by "section.key".
+
+    The token is the one for that; a hello's does not do.
+    """
+
+    request_id: str
+    values: dict[str, str | int | float | bool | None]
+    token: str | None = None
+
+
+Request = Hello | CallTool | ListTools | Ping | Health | Cancel | Reconfigure
 
 
 class _Reply(msgspec.Struct, frozen=True, tag_field="op", omit_defaults=True):
     pass
 
 
-class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The `error` of a frame."""
+class Fault(msgspec.Struct, frozen=True):
+    """The `error` of a frame; all three are always there."""
 
     code: str
     message: str
@@ -139,10 +158,15 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class HelloAck(_Reply, frozen=True, tag="hello_ack"):
-    """Taken in or not; `error` is one word."""
+    """
+    Taken in or not; `error` is one word.
+
+    `resumed` says whether the daemon remembers that session, and so its keys.
+    """
 
     ok: bool
     session_id: str | None = None
+    resumed: bool | None = None
     promises: list[str] | None = None
     clock: str | None = None
     error: str | None = None
@@ -157,14 +181,21 @@ class Output(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CallToolRes(_Reply, frozen=True, tag="call_tool_res"):
-    """How a call ended. Stamps are nanoseconds of the clock named in `hello_ack`."""
+    """
+    How a call ended. Stamps are nanoseconds of the clock named in `hello_ack`.
+
+    From `received_ns` to `began_ns` the call waited, from there to `answered_ns` its tool ran; one
+    that was refused never began. `replayed`: it ran for another request of this key.
+    """
 
     request_id: str | None
     ok: bool
     outputs: list[Output] = []
     error: Fault | None = None
     received_ns: int | None = None
+    began_ns: int | None = None
     answered_ns: int | None = None
+    replayed: bool = False
 
 
 class ListToolsRes(_Reply, frozen=True, tag="list_tools_res"):
@@ -206,6 +237,24 @@ class ProgressFrame(_Reply, frozen=True, tag="progress"):
     message: str = ""
 
 
+class StreamChunk(_Reply, frozen=True, tag="stream_chunk"):
+    """A part of what a call puts out, in order; `index` counts from 0."""
+
+    request_id: str
+    index: int
+    chunk: str
+
+
+class Reconfigured(_Reply, frozen=True, tag="reconfigured"):
+    """What changed at once, and what waits for the next start: "section.key" to its value."""
+
+    request_id: str | None
+    ok: bool
+    changed: dict[str, Any] = {}
+    pending: dict[str, Any] = {}
+    error: Fault | None = None
+
+
 class Error(_Reply, frozen=True, tag="error"):
     """A frame that could not be understood. The id is null where it had none to read."""
 
@@ -213,7 +262,18 @@ class Error(_Reply, frozen=True, tag="error"):
     error: Fault
 
 
-Reply = HelloAck | CallToolRes | ListToolsRes | Pong | HealthRes | Cancelled | ProgressFrame | Error
+Reply = (
+    HelloAck
+    | CallToolRes
+    | ListToolsRes
+    | Pong
+    | HealthRes
+    | Cancelled
+    | ProgressFrame
+    | StreamChunk
+    | Reconfigured
+    | Error
+)
 
 
 class FrameError(Exception):
@@ -245,9 +305,7 @@ class FrameError(Exception):
 encode = msgspec.json.Encoder().encode
 _decode_request: Callable[[bytes | str], Request] = msgspec.json.Decoder(Request).decode
 _decode_reply: Callable[[bytes | str], Reply] = msgspec.json.Decoder(Reply).decode
-_OPS: Final = sorted(
-    str(shape.__struct_config__.tag) for shape in (Hello, CallTool, ListTools, Ping, Health, Cancel)
-)
+_OPS: Final = sorted(str(shape.__struct_config__.tag) for shape in get_args(Request))
 
 
 # The last: JSON nested deeper than the decoder goes, which any peer can send.
@@ -310,7 +368,16 @@ _QUESTIONS: Final[dict[Kind, Any]] = {
 }
 
 # Counters and times only grow; these come back to what they were, where a test leaves nothing.
-_LASTING: Final = ("connections", "sessions", "running_calls", "draining", "pid", "tool_state")
+_LASTING: Final = (
+    "connections",
+    "sessions",
+    "running_calls",
+    "draining",
+    "pid",
+    "tool_state",
+    "open_breakers",
+    "configuration",
+)
 
 
 class Exai(Dialect):
@@ -332,7 +399,8 @@ class Exai(Dialect):
                 f'dialect "{self.name}" calls tools by name; expected text, found bytes',
                 [("next", "give the tool's name, and what it is to work on as arguments")],
             )
-        return encode(CallTool(request_id=request_id, name=tool, arguments=arguments, key=key))
+        raw = msgspec.Raw(encode(arguments))
+        return encode(CallTool(request_id=request_id, name=tool, arguments=raw, key=key))
 
     def ask(self, kind: Kind, request_id: str) -> bytes:
         """Ask for tools, health or a pong, or cancel the call of that id."""
@@ -365,6 +433,7 @@ def _meaning(reply: Reply) -> Incoming:
                 session_id=reply.session_id or "",
                 promises=tuple(reply.promises or ()),
                 clock=reply.clock or "",
+                resumed=reply.resumed,
             )
         case HelloAck():
             return Refusal(reason=reply.error or "refused without a word")
@@ -375,7 +444,9 @@ def _meaning(reply: Reply) -> Incoming:
                 value=reply.outputs,
                 failure=_failure(reply.error, ok=reply.ok),
                 received_ns=reply.received_ns,
+                began_ns=reply.began_ns,
                 answered_ns=reply.answered_ns,
+                replayed=reply.replayed,
             )
         case ListToolsRes():
             return Answer(kind="tools", request_id=reply.request_id, value=reply.tools)
@@ -396,6 +467,18 @@ def _meaning(reply: Reply) -> Incoming:
                 progress=reply.progress,
                 total=reply.total,
                 message=reply.message,
+            )
+        case StreamChunk():
+            return Progress(
+                request_id=reply.request_id,
+                progress=reply.index + 1,
+                total=None,
+                message=reply.chunk,
+            )
+        case Reconfigured():
+            # No question of ours; whoever asks it speaks the dialect by hand.
+            return Answer(
+                kind=None, request_id=reply.request_id, failure=_failure(reply.error, ok=reply.ok)
             )
         case Error():
             # An error frame may answer a request of any kind; the id tells which.

@@ -1,158 +1,337 @@
 """
-The calls of one connection: admission, execution, effect, answer.
+The calls of one session: admission, execution, effect, answer.
 
-Rule: the effect is on file before the answer leaves, and nothing is awaited between
-the two, so that neither a cancel nor a lost connection can come in between.
-
-A connection that is lost does not cancel its calls: a daemon that had begun the
-work finishes it. Its effect is written and its answer has nowhere to go.
+Rules:
+- The effect is on file before the answer leaves, and nothing is awaited between the two, so
+  that neither a cancel nor a lost connection can come in between.
+- One key is one call: it runs once, and whoever asks for it gets what that came to.
+- A connection that is lost does not cancel its calls: a daemon that had begun the work
+  finishes it. Its effect is written, and its answer goes to the session's next connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from harness.clock import now_ns
-from harness.dialects.exai import CallTool, CallToolRes, Fault, Output, ProgressFrame, tool_name
-from harness.refdaemon.state import State
-from harness.refdaemon.tools import Report, Result, Tool
+from harness.clock import now, now_ns
+from harness.dialects.exai import CallTool, CallToolRes, Fault, Output, tool_name
+from harness.refdaemon.tools import Result, Tool, ToolFailed
+from harness.refdaemon.work import Asker, Work
+from harness.resilience.admission import Refused
+from harness.resilience.idempotency import GONE, Kept
 
-__all__ = ["Calls"]
+if TYPE_CHECKING:
+    from harness.refdaemon.session import Session
+    from harness.refdaemon.state import State
+
+__all__ = ["Calls", "over_capacity"]
 
 log = logging.getLogger(__name__)
+
+_RAN_BEFORE: Final = "it ran, and what it came to is kept no longer"
+_OTHER_CALL: Final = "this key, or request id, was used for another call of this session"
+
+
+def over_capacity(refused: Refused) -> Fault:
+    """The error of what was not let in: which limit, and when to come again."""
+    return Fault(
+        "OVER_CAPACITY",
+        str(refused),
+        {
+            "limit": refused.limit,
+            "found": refused.found,
+            "allowed": refused.allowed,
+            "retry_after_s": refused.retry_after_s,
+        },
+    )
 
 
 class Calls:
     """
-    Runs one connection's calls, side by side.
+    Runs one session's calls, side by side.
 
     Args:
         state: The daemon's.
-        session: Whose calls these are.
-        send: Sends a reply to the caller; may be called after the connection is gone.
+        session: Whose calls these are; answers go there.
     """
 
-    def __init__(self, state: State, session: str, send: Callable[[Any], None]) -> None:
+    __slots__ = ("_asked", "_session", "_state", "keys")
+
+    def __init__(self, state: State, session: Session) -> None:
         self._state = state
         self._session = session
-        self._send = send
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self.keys = state.idempotency.keys()
+        # By the request ids that wait for them.
+        self._asked: dict[str, Work] = {}
 
-    def take(self, call: CallTool, received_ns: int) -> None:
-        """Refuse a call, run it, or start it; it is answered in any case."""
-        fault = self._inadmissible(call)
-        if fault is not None:
-            self._refuse(call, fault, received_ns)
-            return
-        tools = self._state.tools.by_name
+    def take(self, call: CallTool, received_ns: int, size: int) -> None:
+        """
+        Refuse a call, run it, or start it; it is answered in any case.
+
+        Args:
+            call: What came.
+            received_ns: When it was read.
+            size: How long its frame was, in bytes.
+        """
+        state = self._state
+        tools = state.tools.by_name
         tool = tools.get(call.name) or tools.get(tool_name(call.name))
-        if tool is None:
-            fault = Fault("TOOL_NOT_FOUND", "no tool of that name", {"requested_tool": call.name})
-            self._refuse(call, fault, received_ns)
+        fault = self._inadmissible(call, tool, size)
+        if fault is not None or tool is None:
+            assert fault is not None
+            self.refuse(call.request_id, fault, received_ns)
             return
         try:
-            arguments = msgspec.convert(call.arguments, tool.arguments)
-        except msgspec.ValidationError as error:
-            self._refuse(call, Fault("VALIDATION_ERROR", f"arguments: {error}"), received_ns)
+            arguments = tool.decode(call.arguments)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            fault = Fault("VALIDATION_ERROR", f"arguments: {error}")
+            self.refuse(call.request_id, fault, received_ns)
             return
-        if tool.plain is not None:
-            self._finish(tool, call, tool.plain(arguments), received_ns)
+        key = call.key or call.request_id
+        kept = self.keys.find(key)
+        if kept is not None:
+            self._again(kept, call, arguments, received_ns)
+        elif tool.plain is None:
+            self._start(tool, call, arguments, key, received_ns, size)
         else:
-            self._start(tool, call, arguments, received_ns)
+            began_ns = now_ns()
+            answer = self._carried_out(tool, call, tool.plain(arguments))
+            answered_ns = now_ns()
+            state.figures.ran(began_ns - received_ns, answered_ns - began_ns)
+            self.keys.done(Kept(key, arguments), answer, size=size + _weight(answer))
+            self._answer(call.request_id, answer, received_ns, began_ns, answered_ns)
+
+    def refuse(self, request_id: str | None, fault: Fault, received_ns: int) -> None:
+        """Answer a call that does not run."""
+        self._state.figures.counters.calls_refused += 1
+        self._answer(request_id, fault, received_ns, None, now_ns())
 
     def cancel(self, request_id: str) -> bool:
         """
-        End a running call and answer it with CANCELLED.
+        Answer a request that waits with CANCELLED; the tool ends where nobody else waits.
 
         Returns:
-            Whether a call of that id was running.
+            Whether a request of that id was waiting.
         """
-        task = self._running.pop(request_id, None)
-        if task is None:
+        work = self._asked.get(request_id)
+        if work is None:
             return False
-        # Answered here and not in the task: one that never began to run sees no cancellation.
-        task.cancel()
-        self._state.counters.calls_cancelled += 1
+        self._state.figures.counters.calls_cancelled += 1
         fault = Fault("CANCELLED", "the call was cancelled before its tool was done")
-        self._send(CallToolRes(request_id, ok=False, error=fault, answered_ns=now_ns()))
+        self._leave(work, request_id, fault)
         return True
 
     def cancel_all(self) -> None:
         """End every running call."""
-        for request_id in list(self._running):
+        for request_id in list(self._asked):
             self.cancel(request_id)
 
-    def _inadmissible(self, call: CallTool) -> Fault | None:
+    def _inadmissible(self, call: CallTool, tool: Tool | None, size: int) -> Fault | None:
+        state = self._state
         if not call.request_id:
             return Fault("VALIDATION_ERROR", "request_id is empty; a call needs one of its own")
-        if self._state.draining:
+        if state.draining:
             return Fault("SERVICE_UNAVAILABLE", "the daemon is shutting down")
-        if call.request_id in self._running:
-            return Fault("DUPLICATE", "a call of this request_id is running on this connection")
+        limit = state.config.server.max_call_bytes
+        if size > limit:
+            details = {"limit": "max_call_bytes", "found": size, "allowed": limit}
+            return Fault("OVER_CAPACITY", f"a call of {size} bytes, allowed {limit}", details)
+        if tool is None:
+            return Fault("TOOL_NOT_FOUND", "no tool of that name", {"requested_tool": call.name})
         return None
 
-    def _refuse(self, call: CallTool, fault: Fault, received_ns: int) -> None:
-        self._state.counters.calls_refused += 1
-        self._answer_fault(call, fault, received_ns)
+    def _again(self, kept: Kept, call: CallTool, arguments: Any, received_ns: int) -> None:
+        """A key that is known: wait for it with others, or be told what it came to."""
+        if kept.answer is not GONE and kept.what != arguments:
+            self.refuse(
+                call.request_id,
+                Fault("INVALID_REQUEST", _OTHER_CALL, {"key": kept.name}),
+                received_ns,
+            )
+            return
+        if kept.answer is None:
+            work = next(each for each in self._asked.values() if each.kept is kept)
+            self._ask(work, call, received_ns)
+            return
+        self._state.metrics.client(self._session.name).deduplicated()
+        self._state.figures.counters.calls_replayed += 1
+        answer = kept.answer
+        if answer is GONE:
+            answer = Fault("RESULT_GONE", _RAN_BEFORE, {"key": kept.name})
+        self._answer(call.request_id, answer, received_ns, None, now_ns(), replayed=True)
 
-    def _start(self, tool: Tool, call: CallTool, arguments: Any, received_ns: int) -> None:
-        task = asyncio.get_running_loop().create_task(self._run(tool, call, arguments, received_ns))
-        self._running[call.request_id] = task
-        self._state.running.add(task)
-        task.add_done_callback(self._state.running.discard)
+    def _start(
+        self, tool: Tool, call: CallTool, arguments: Any, key: str, received_ns: int, size: int
+    ) -> None:
+        state = self._state
+        refused = state.admission.begin(self._session.name)
+        if refused is not None:
+            state.figures.limits[refused.limit] += 1
+            self.refuse(call.request_id, over_capacity(refused), received_ns)
+            return
+        limit_s = state.config.server.call_timeout_s
+        if call.timeout_ms is not None:
+            limit_s = min(limit_s, call.timeout_ms / 1000)
+        work = Work(
+            session=self._session,
+            call=call,
+            tool=tool,
+            arguments=arguments,
+            kept=self.keys.begin(key, arguments),
+            size=size,
+            deadline_s=now() + limit_s,
+        )
+        self._ask(work, call, received_ns)
+        work.task = asyncio.get_running_loop().create_task(self._run(work))
+        state.running.add(work.task)
+        # Not in the task: one that is cancelled before it began never runs a line of it.
+        work.task.add_done_callback(lambda task: self._ended(work, task))
+        self._beat(work)
 
-    async def _run(self, tool: Tool, call: CallTool, arguments: Any, received_ns: int) -> None:
-        assert tool.coroutine is not None
-        mine = asyncio.current_task()
+    def _ask(self, work: Work, call: CallTool, received_ns: int) -> None:
+        """One more waits for it."""
+        asker = work.askers[call.request_id] = Asker(received_ns=received_ns)
+        self._asked[call.request_id] = work
+        if call.timeout_ms is not None:
+            asker.overdue = asyncio.get_running_loop().call_later(
+                call.timeout_ms / 1000, self._overdue, work, call.request_id, call.timeout_ms
+            )
+
+    def _leave(self, work: Work, request_id: str, fault: Fault) -> None:
+        """One waits no longer; the last one takes the call with it."""
+        asker = work.askers.pop(request_id)
+        del self._asked[request_id]
+        if asker.overdue is not None:
+            asker.overdue.cancel()
+        began_ns = work.began_ns or None
+        self._answer(request_id, fault, asker.received_ns, began_ns, now_ns())
+        if not work.askers:
+            self.keys.forget(work.kept)
+            work.stop()
+
+    def _overdue(self, work: Work, request_id: str, timeout_ms: int) -> None:
+        self._state.figures.counters.calls_timed_out += 1
+        message = f"not done within the caller's {timeout_ms} ms"
+        self._leave(work, request_id, Fault("TIMEOUT", message, {"timeout_ms": timeout_ms}))
+
+    async def _run(self, work: Work) -> None:
+        work.began_ns = now_ns()
+        limit_s = self._state.config.server.call_timeout_s
+        assert work.tool.coroutine is not None
         try:
-            result = await tool.coroutine(arguments, self._reporter(call.request_id))
-        finally:
-            # Cancelled and answered already: the id may be another call's by now.
-            is_current = self._running.get(call.request_id) is mine
-            if is_current:
-                del self._running[call.request_id]
-        if is_current:
-            self._finish(tool, call, result, received_ns)
+            async with asyncio.timeout(limit_s) as bound:
+                result = await work.tool.coroutine(work.arguments, work)
+        except ToolFailed as failed:
+            self._settle(work, Fault(failed.code, str(failed), failed.details), keep=False)
+        # A tool that is none of ours may raise anything; its callers must learn of it.
+        except Exception as error:
+            if bound.expired():
+                message = f"not done within {limit_s:g} s"
+                fault = Fault("TIMEOUT", message, {"timeout_ms": limit_s * 1000})
+                self._settle(work, fault, keep=False)
+                return
+            log.exception("tool %s: failed", work.tool.name)
+            # It may have done anything before: it is not run again for the same key.
+            message = f"the tool broke: {type(error).__name__}"
+            self._settle(work, Fault("INTERNAL_ERROR", message), keep=True)
+        else:
+            if work.askers:
+                self._settle(work, self._carried_out(work.tool, work.call, result), keep=True)
 
-    def _reporter(self, request_id: str) -> Report:
-        def report(progress: float, total: float, message: str) -> None:
-            self._send(ProgressFrame(request_id, progress, total, message))
+    def _settle(self, work: Work, answer: list[Output] | Fault, *, keep: bool) -> None:
+        """Tell all who wait what it came to; remember it, where it counts as done."""
+        figures, answered_ns = self._state.figures, now_ns()
+        if keep:
+            self.keys.done(work.kept, answer, size=work.size + _weight(answer))
+        else:
+            self.keys.forget(work.kept)
+        first = True
+        for request_id, asker in work.askers.items():
+            del self._asked[request_id]
+            if first:
+                waited_ns = work.began_ns - asker.received_ns
+                figures.ran(max(0, waited_ns), answered_ns - work.began_ns)
+                if not keep:
+                    self._count_failure(answer)
+            else:
+                figures.counters.calls_replayed += 1
+            self._answer(
+                request_id,
+                answer,
+                asker.received_ns,
+                max(work.began_ns, asker.received_ns),
+                answered_ns,
+                replayed=not first,
+            )
+            first = False
+        work.ended()
+        work.askers.clear()
 
-        return report
+    def _count_failure(self, answer: list[Output] | Fault) -> None:
+        counters = self._state.figures.counters
+        if isinstance(answer, Fault) and answer.code == "TIMEOUT":
+            counters.calls_timed_out += 1
+        else:
+            counters.calls_failed += 1
 
-    def _finish(self, tool: Tool, call: CallTool, result: Result, received_ns: int) -> None:
-        """Write the effect, then answer."""
-        counters = self._state.counters
-        effects = self._state.effects
+    def _ended(self, work: Work, task: asyncio.Task[None]) -> None:
+        """The task is over, however: its place is free."""
+        self._state.running.discard(task)
+        self._state.admission.ended(self._session.name)
+        work.ended()
+
+    def _beat(self, work: Work) -> None:
+        """Tell of a call that takes long, again and again."""
+        if work.began_ns and work.askers:
+            work.still_running()
+        interval_s = self._state.config.server.progress_interval_s
+        work.heartbeat = asyncio.get_running_loop().call_later(interval_s, self._beat, work)
+
+    def _carried_out(self, tool: Tool, call: CallTool, result: Result) -> list[Output] | Fault:
+        """Put what a tool did on file; what its callers are told."""
+        counters, effects = self._state.figures.counters, self._state.effects
         if effects is not None:
             try:
-                effects.write(tool.name, call, self._session, result.value)
+                effects.write(tool.name, call, self._session.name, result.value)
             except OSError as error:
                 log.warning("effect log: a line could not be written, %s", error.strerror)
                 counters.calls_failed += 1
-                fault = Fault("INTERNAL_ERROR", "the effect log could not be written")
-                self._answer_fault(call, fault, received_ns)
-                return
+                return Fault("INTERNAL_ERROR", "the effect log could not be written")
         if result.failed:
             counters.calls_failed += 1
-            self._answer_fault(call, Fault("TOOL_EXECUTION_ERROR", result.text), received_ns)
-            return
+            return Fault("TOOL_EXECUTION_ERROR", result.text)
         counters.calls_executed += 1
-        outputs = [Output("text", result.text)]
-        self._send(CallToolRes(call.request_id, True, outputs, None, received_ns, now_ns()))  # noqa: FBT003 - positions are what the hot path can afford
+        return [Output("text", result.text)]
 
-    def _answer_fault(self, call: CallTool, fault: Fault, received_ns: int) -> None:
-        self._send(
-            CallToolRes(
-                call.request_id,
-                ok=False,
-                error=fault,
-                received_ns=received_ns,
-                answered_ns=now_ns(),
-            )
+    def _answer(
+        self,
+        request_id: str | None,
+        answer: list[Output] | Fault,
+        received_ns: int,
+        began_ns: int | None,
+        answered_ns: int,
+        *,
+        replayed: bool = False,
+    ) -> None:
+        outputs: list[Output] = []
+        fault: Fault | None = None
+        if isinstance(answer, Fault):
+            fault = answer
+            self._state.figures.codes[fault.code] += 1
+        else:
+            outputs = answer
+        ok = fault is None
+        # By position: that is what the hot path can afford.
+        reply = CallToolRes(
+            request_id, ok, outputs, fault, received_ns, began_ns, answered_ns, replayed
         )
+        self._session.send(reply)
+
+
+def _weight(answer: list[Output] | Fault) -> int:
+    """About what an answer takes of memory, in bytes."""
+    return len(answer[0].text) if type(answer) is list else 200

@@ -11,110 +11,211 @@ import asyncio
 import hmac
 import logging
 import secrets
+from collections import deque
 from typing import Any, Final
 
 from harness.clock import clock_id, now_ns, wall_ns
 from harness.dialects import exai
-from harness.dialects.exai import FrameError
-from harness.refdaemon.calls import Calls
+from harness.dialects.exai import Fault, FrameError
+from harness.refdaemon.calls import over_capacity
+from harness.refdaemon.session import Session
 from harness.refdaemon.state import State
-from harness.refdaemon.transport.base import CLOSE_WITHIN_S, HIGH_WATER, Cause, Wire
+from harness.refdaemon.telling import health_report
+from harness.refdaemon.transport.base import Cause, Wire
+from harness.resilience.admission import Gate
 
-__all__ = ["Connection"]
+__all__ = ["PROMISES", "Connection"]
 
 log = logging.getLogger(__name__)
 
-_CLOSED_AS: Final[dict[Cause, str]] = {
-    "reset": "closed_by_reset",
-    "eof": "closed_by_eof",
-    "closed": "closed_orderly",
-}
+PROMISES: Final = ["keys", "resume"]
+"""A key runs once in its session; a session outlives its connections. See docs/protocol.md."""
 
 
 class Connection:
-    """The handler of one connection."""
+    """
+    The handler of one connection; to `resilience.connections` the transport of its session.
+
+    Args:
+        state: The daemon's.
+    """
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._session = ""
-        self._calls: Calls | None = None
-        self._paused = False
-        # Whichever comes next: the end of patience for a hello, a ping, or its pong.
-        self._timer: asyncio.TimerHandle | None = None
+        self._session: Session | None = None
+        self._gate: Gate | None = None
+        self._admitted = False
+        self._crowded = False
         self._awaits_pong = False
+        self._replaced = False
         self._gone = False
+        # Frames that one read brought after the peer had become crowded.
+        self._held: deque[bytes | str] = deque()
+        # What is waited for: a hello, or that a slow reader catches up.
+        self._timer: asyncio.TimerHandle | None = None
 
     # What the transport tells.
 
     def opened(self, wire: Wire) -> None:
         """Admit the connection, or close it with the reason."""
-        state, self._wire = self._state, wire
-        state.counters.connections_opened += 1
-        limit = state.settings.max_connections
-        if state.draining:
-            state.counters.connections_refused += 1
-            self.dismiss(exai.CLOSE_GOING_AWAY, "the daemon is shutting down")
-        elif len(state.connections) >= limit:
-            state.counters.connections_refused += 1
-            self.dismiss(exai.CLOSE_OVERLOADED, f"too many connections ({limit} of {limit})")
-        else:
-            state.admit(self)
-            self._after(state.settings.hello_timeout_s, self._hello_overdue)
+        state, self.wire = self._state, wire
+        self._peer = wire.address
+        state.figures.counters.connections_opened += 1
+        refused = None if state.draining else state.admission.connect(self._peer)
+        if state.draining or refused is not None:
+            state.figures.counters.connections_refused += 1
+            if refused is None:
+                self.dismiss(exai.CLOSE_GOING_AWAY, "the daemon is shutting down")
+            else:
+                state.figures.limits[refused.limit] += 1
+                state.note("connection refused", {"peer": self._peer, "limit": refused.limit})
+                self.dismiss(exai.CLOSE_OVERLOADED, f"too many connections: {refused}")
+            return
+        self._admitted = True
+        state.admit(self)
+        state.note("connection opened", {"peer": self._peer})
+        self._after(state.config.server.hello_timeout_s, self._hello_overdue)
 
     def message(self, frame: bytes | str) -> None:
         """Answer a frame, or begin to."""
         received_ns = now_ns()
-        if self._calls is None:
+        session, gate = self._session, self._gate
+        if self._crowded:
+            self._held.append(frame)
+            return
+        if session is None or gate is None:
             self._hello(frame)
             return
+        self._state.connections.message_came(session.name)
+        if self._awaits_pong:
+            self._lives()
+        limited = gate.message()
         try:
             request = exai.decode_request(frame)
         except FrameError as error:
-            self._complain(error, received_ns)
+            self._complain(session, error, received_ns)
             return
-        if type(request) is exai.CallTool:
-            self._calls.take(request, received_ns)
+        if limited is not None:
+            self._state.figures.counters.messages_limited += 1
+            self._state.figures.limits[limited.limit] += 1
+            self._refuse(session, request, over_capacity(limited), received_ns)
+        elif type(request) is exai.CallTool:
+            session.calls.take(request, received_ns, len(frame))
         else:
-            self._reply(request)
+            self._reply(session, request)
 
-    # What counts is the JSON in it.
+    # Both kinds of message are JSON to us.
     binary = message
 
     def pong(self) -> None:
-        """The peer lives: the next ping is due after the interval."""
-        if self._awaits_pong:
-            self._awaits_pong = False
-            self._after(self._state.settings.ping_interval_s, self._ping)
+        """The peer lives."""
+        if self._session is not None:
+            self._state.connections.heard(self._session.name)
+            self._lives()
 
     def writable(self) -> None:
-        """The peer has taken what was held for it."""
-        if self._paused:
-            self._paused = False
-            self._wire.resume_reading()
+        """The peer has taken what was held for it: go on where it stopped."""
+        session = self._session
+        if self._crowded:
+            self._crowded = False
+            if self._timer is not None:
+                self._timer.cancel()
+        if session is not None:
+            session.crowded(crowded=False)
+            self._state.connections.writable(session.name)
+            self._state.pulse.check()
+            self.sent()
+        while self._held and not self._crowded:
+            self.message(self._held.popleft())
+        if not self._crowded:
+            self.wire.resume_reading()
 
     def lost(self, cause: Cause) -> None:
         """Count the end. Calls under way go on."""
+        state = self._state
         self._gone = True
         if self._timer is not None:
             self._timer.cancel()
-        counters = self._state.counters
-        setattr(counters, _CLOSED_AS[cause], getattr(counters, _CLOSED_AS[cause]) + 1)
-        self._state.part(self)
-        if self._session:
-            self._state.leave_session(self._session)
+        state.figures.ended(self.wire, cause)
+        if not self._admitted:
+            return
+        state.admission.disconnected(self._peer)
+        state.part(self)
+        session = self._session
+        if session is not None:
+            assert self._gate is not None
+            self._gate.close()
+            if session.line is self:
+                session.line = None
+                session.crowded(crowded=False)
+                state.admission.left(session.name)
+            state.connections.lost(session.name, self)
+            state.pulse.check()
+        state.note("connection closed", {"peer": self._peer, "cause": cause})
 
     # What the daemon asks.
-
-    def cancel_calls(self) -> None:
-        """End its running calls and say so."""
-        if self._calls is not None:
-            self._calls.cancel_all()
 
     def dismiss(self, code: int, reason: str) -> None:
         """Close it; a peer that does not answer the close frame is cut off."""
         if self._timer is not None:
             self._timer.cancel()
-        self._wire.close(code, reason, within_s=CLOSE_WITHIN_S)
+        within_s = self._state.config.server.close_timeout_s
+        self.wire.close(code, reason, within_s=within_s)
+
+    def replaced(self) -> None:
+        """Its session comes by another connection; `abort` follows."""
+        self._replaced = True
+
+    # What the session's messages ask: the transport of `resilience.connections`.
+
+    def send(self, data: bytes) -> None:
+        """Send one message."""
+        self.wire.send(data)
+
+    def ping(self) -> None:
+        """Ask for a sign of life."""
+        self._awaits_pong = True
+        self.wire.ping()
+
+    def close(self, code: int, reason: str, *, within_s: float) -> None:
+        """Close behind what was sent."""
+        self.wire.close(code, reason, within_s=within_s)
+
+    def abort(self) -> None:
+        """It is its session's no longer: another came in its place, or it is silent."""
+        counters = self._state.figures.counters
+        if self._replaced:
+            counters.connections_replaced += 1
+            self.dismiss(exai.CLOSE_REPLACED, "the session came by another connection")
+        elif self._awaits_pong:
+            counters.pings_missed += 1
+            limit_s = self._state.config.connections.ping_timeout_s
+            log.warning("connection: no pong within %g s", limit_s)
+            self.dismiss(exai.CLOSE_PING_TIMEOUT, "keepalive ping timeout")
+        else:
+            self.wire.abort()
+
+    def buffered(self) -> int:
+        """Bytes that the peer has not taken yet."""
+        return self.wire.buffered()
+
+    def sent(self) -> None:
+        """Read no more from a peer that does not read, and in the end read nothing ever."""
+        if self._gone or self._crowded:
+            return
+        config = self._state.config
+        if self.wire.buffered() > config.connections.high_water_bytes:
+            self._crowded = True
+            self.wire.pause_reading()
+            if self._session is not None:
+                self._session.crowded(crowded=True)
+            self._after(config.server.slow_reader_s, self.shed)
+
+    def shed(self) -> None:
+        """Give up a peer that does not read; its session keeps what was meant for it."""
+        self._state.figures.counters.readers_shed += 1
+        self._state.note("reader shed", {"peer": self._peer, "unread_bytes": self.wire.buffered()})
+        self.dismiss(exai.CLOSE_OVERLOADED, "the peer does not read what it is sent")
 
     # Hello.
 
@@ -129,103 +230,135 @@ class Connection:
             return
         if not isinstance(hello, exai.Hello):
             self._turn_away(exai.CLOSE_MISSING_HELLO, "missing_hello")
-        elif not self._knows(hello.token):
+        elif not _same(hello.token, self._state.config.server.token):
             self._turn_away(exai.CLOSE_UNAUTHORIZED, "unauthorized")
         else:
             self._welcome(hello.session_id)
 
-    def _knows(self, token: str | None) -> bool:
-        expected = self._state.settings.token
-        # Compared in constant time, so that answers do not tell how much of it was right.
-        return not expected or hmac.compare_digest((token or "").encode(), expected.encode())
-
     def _turn_away(self, code: int, error: str) -> None:
-        self._state.counters.hellos_refused += 1
-        self._send(exai.HelloAck(ok=False, error=error))
+        self._state.figures.counters.hellos_refused += 1
+        self._tell(exai.HelloAck(ok=False, error=error))
         self.dismiss(code, error.replace("_", " "))
 
-    def _welcome(self, session_id: str | None) -> None:
-        if session_id is None or not exai.usable_session_id(session_id):
-            session_id = secrets.token_urlsafe(24)
-        self._session = session_id
-        self._state.enter_session(session_id)
-        self._calls = Calls(self._state, session_id, self._send)
-        self._send(exai.HelloAck(ok=True, session_id=session_id, promises=[], clock=clock_id()))
-        self._after(self._state.settings.ping_interval_s, self._ping)
+    def _welcome(self, name: str | None) -> None:
+        state = self._state
+        if name is None or not exai.usable_session_id(name):
+            name = secrets.token_urlsafe(24)
+        session = state.sessions.get(name)
+        before = None if session is None else session.line
+        if before is None:
+            refused = state.admission.join(name)
+            if refused is not None:
+                state.figures.limits[refused.limit] += 1
+                self._turn_away(exai.CLOSE_OVERLOADED, "too_many_sessions")
+                return
+        else:
+            before.replaced()
+        resumed = session is not None
+        if session is None:
+            session = state.sessions[name] = Session(state, name)
+        self._session = session
+        self._gate = state.admission.gate(address=self._peer, session=name)
+        # First: what was kept for the session leaves when it is attached.
+        ack = exai.HelloAck(
+            ok=True, session_id=name, resumed=resumed, promises=PROMISES, clock=clock_id()
+        )
+        self._tell(ack)
+        if self._timer is not None:
+            self._timer.cancel()
+        session.line = self
+        state.connections.attach(name, self)
+        state.pulse.check()
+        state.note("session resumed" if resumed else "session new", {"session": name})
 
     def _hello_overdue(self) -> None:
-        self._state.counters.hellos_refused += 1
-        allowed = self._state.settings.hello_timeout_s
+        self._state.figures.counters.hellos_refused += 1
+        allowed = self._state.config.server.hello_timeout_s
         self.dismiss(exai.CLOSE_HELLO_TIMEOUT, f"no hello within {allowed:g} s")
 
     # Requests.
 
-    def _reply(self, request: exai.Request) -> None:
+    def _reply(self, session: Session, request: exai.Request) -> None:
+        state = self._state
         match request:
             case exai.Ping(request_id):
-                self._send(exai.Pong(request_id, wall_ns() / 1e9))
+                session.send(exai.Pong(request_id, wall_ns() / 1e9))
             case exai.Health(request_id):
-                self._send(exai.HealthRes(request_id, ok=True, health=self._state.health()))
+                session.send(exai.HealthRes(request_id, ok=True, health=health_report(state)))
             case exai.ListTools(request_id):
-                self._send(exai.ListToolsRes(request_id, self._state.tools.listing()))
+                session.send(exai.ListToolsRes(request_id, state.tools.listing()))
             case exai.Cancel(request_id):
-                self._cancel(request_id)
-            case exai.Hello():
-                message = "hello was said already; a connection has one"
-                self._refuse_frame(None, "INVALID_REQUEST", message)
+                self._cancel(session, request_id)
+            case exai.Reconfigure():
+                self._reconfigure(session, request)
+            case _:
+                fault = Fault("INVALID_REQUEST", "hello was said already; a connection has one")
+                self._refuse_frame(session, None, fault)
 
-    def _cancel(self, request_id: str) -> None:
-        assert self._calls is not None
-        if self._calls.cancel(request_id):
-            self._send(exai.Cancelled(request_id, ok=True))
+    def _cancel(self, session: Session, request_id: str) -> None:
+        if session.calls.cancel(request_id):
+            session.send(exai.Cancelled(request_id, ok=True))
         else:
-            fault = exai.Fault("NOT_FOUND", "no call of this request_id is running here")
-            self._send(exai.Cancelled(request_id, ok=False, error=fault))
+            fault = Fault("NOT_FOUND", "no call of this request_id is running in this session")
+            session.send(exai.Cancelled(request_id, ok=False, error=fault))
 
-    def _complain(self, error: FrameError, received_ns: int) -> None:
-        if error.op == "call_tool":
-            self._state.counters.frames_refused += 1
-            fault = exai.Fault("VALIDATION_ERROR", error.message)
-            self._send(
-                exai.CallToolRes(
-                    error.request_id,
-                    ok=False,
-                    error=fault,
-                    received_ns=received_ns,
-                    answered_ns=now_ns(),
-                )
+    def _reconfigure(self, session: Session, request: exai.Reconfigure) -> None:
+        expected = self._state.config.server.admin_token
+        if expected and _same(request.token, expected):
+            session.send(self._state.configuring.by_request(request))
+            return
+        message = "a change of the configuration needs the token of EXAI_WS_ADMIN_TOKEN"
+        fault = Fault("UNAUTHORIZED", message)
+        session.send(exai.Reconfigured(request.request_id, ok=False, error=fault))
+
+    def _refuse(
+        self, session: Session, request: exai.Request, fault: Fault, received_ns: int
+    ) -> None:
+        """Refuse what was understood, in the words of its kind."""
+        if isinstance(request, exai.CallTool):
+            session.calls.refuse(request.request_id, fault, received_ns)
+        else:
+            self._refuse_frame(session, getattr(request, "request_id", None), fault)
+
+    def _complain(self, session: Session, error: FrameError, received_ns: int) -> None:
+        code = "INVALID_REQUEST" if error.kind == "op" else "VALIDATION_ERROR"
+        fault = Fault(code, error.message)
+        if error.op != "call_tool":
+            self._refuse_frame(session, error.request_id, fault)
+            return
+        self._state.figures.counters.frames_refused += 1
+        session.send(
+            exai.CallToolRes(
+                error.request_id,
+                ok=False,
+                error=fault,
+                received_ns=received_ns,
+                answered_ns=now_ns(),
             )
-        else:
-            code = "INVALID_REQUEST" if error.kind == "op" else "VALIDATION_ERROR"
-            self._refuse_frame(error.request_id, code, error.message)
+        )
 
-    def _refuse_frame(self, request_id: str | None, code: str, message: str) -> None:
-        self._state.counters.frames_refused += 1
-        self._send(exai.Error(request_id, exai.Fault(code, message)))
+    def _refuse_frame(self, session: Session, request_id: str | None, fault: Fault) -> None:
+        self._state.figures.counters.frames_refused += 1
+        self._state.figures.codes[fault.code] += 1
+        session.send(exai.Error(request_id, fault))
 
-    # Keepalive and back-pressure.
+    # All of it.
 
-    def _ping(self) -> None:
-        self._awaits_pong = True
-        self._wire.ping()
-        self._after(self._state.settings.ping_timeout_s, self._pong_overdue)
-
-    def _pong_overdue(self) -> None:
-        self._state.counters.pings_missed += 1
-        log.warning("connection: no pong within %g s", self._state.settings.ping_timeout_s)
-        self.dismiss(exai.CLOSE_PING_TIMEOUT, "keepalive ping timeout")
+    def _lives(self) -> None:
+        self._awaits_pong = False
+        # The next ping may be due before the end of the time this answer had.
+        self._state.pulse.check()
 
     def _after(self, delay_s: float, then: Any) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(delay_s, then)
 
-    def _send(self, reply: Any) -> None:
-        # A call may outlive its connection.
-        if self._gone:
-            return
-        wire = self._wire
-        wire.send(exai.encode(reply))
-        if not self._paused and wire.buffered() > HIGH_WATER:
-            self._paused = True
-            wire.pause_reading()
+    def _tell(self, reply: exai.HelloAck) -> None:
+        """Say something before there is a session."""
+        self.wire.send(exai.encode(reply))
+
+
+def _same(found: str | None, expected: str) -> bool:
+    # Compared in constant time, so that answers do not tell how much of it was right.
+    return not expected or hmac.compare_digest((found or "").encode(), expected.encode())

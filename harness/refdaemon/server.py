@@ -9,17 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 from harness.address import Address
 from harness.dialects.exai import CLOSE_GOING_AWAY
 from harness.errors import EnvironmentFailed
 from harness.refdaemon.connection import Connection
 from harness.refdaemon.effects import EffectLog
-from harness.refdaemon.settings import DRAIN_S, Settings, Transport
+from harness.refdaemon.gauges import Gauges
+from harness.refdaemon.settings import Settings, Transport
 from harness.refdaemon.state import State
-from harness.refdaemon.tools import Tools
-from harness.refdaemon.transport.base import CLOSE_WITHIN_S, Listen, Listener, ListenOptions
+from harness.refdaemon.telling import Telling
+from harness.refdaemon.transport.base import Listen, Listener, ListenOptions
+
+if TYPE_CHECKING:
+    from harness.refdaemon.monitor import Monitor
 
 __all__ = ["serve"]
 
@@ -31,7 +38,7 @@ async def serve(
     *,
     effects: EffectLog | None,
     stop: asyncio.Event,
-    listening: Callable[[Address], None],
+    listening: Callable[[Address, Address | None], None],
 ) -> None:
     """
     Run the daemon until `stop` is set.
@@ -40,41 +47,74 @@ async def serve(
         settings: Its settings.
         effects: Its effect log, open; the caller closes it.
         stop: Set by whoever wants it to end.
-        listening: Told the address once connections are accepted.
+        listening: Told the daemon's address, and its monitor's, once connections are accepted.
 
     Raises:
         EnvironmentFailed: If it cannot listen there.
     """
-    state = State(settings=settings, tools=Tools(), effects=effects)
-    listener = await _listen(state)
-    address = Address(settings.listen.host, listener.port)
-    log.info("refdaemon: listening on %s, transport %s", address, settings.transport)
-    listening(address)
-    await stop.wait()
-    listener.stop()
-    await _drain(state)
+    state = State(settings, effects)
+    gauges = Gauges(state)
+    telling = Telling(state, gauges)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, state.configuring.on_signal)
+    async with AsyncExitStack() as ends:
+        listener = await _listen(state)
+        server = state.config.server
+        monitor = await _monitor(telling, state)
+        if monitor is not None:
+            ends.push_async_callback(monitor.close)
+        address = Address(server.host, listener.port)
+        log.info("refdaemon: listening on %s, transport %s", address, settings.transport)
+        state.listening = True
+        gauges.start()
+        watched = None if monitor is None else Address(state.config.monitor.host, monitor.port)
+        listening(address, watched)
+        await stop.wait()
+        listener.stop()
+        state.listening = False
+        await _drain(state)
+        gauges.stop()
+        state.pulse.stop()
 
 
 async def _listen(state: State) -> Listener:
-    settings = state.settings
+    config = state.config
     options = ListenOptions(
-        host=settings.listen.host,
-        port=settings.listen.port,
-        max_bytes=settings.max_bytes,
-        upgrade_timeout_s=settings.hello_timeout_s,
+        host=config.server.host,
+        port=config.server.port,
+        max_bytes=config.server.max_message_bytes,
+        upgrade_timeout_s=config.server.hello_timeout_s,
     )
-    listen = _transport(settings.transport)
+    listen = _transport(state.settings.transport)
     try:
         return await listen(lambda: Connection(state), options)
     except OSError as error:
-        raise EnvironmentFailed(
-            f"the daemon cannot listen on {settings.listen}",
-            [
-                ("found", error.strerror or str(error)),
-                ("expected", "a free port on an address of this machine"),
-                ("next", "stop what listens there, or give --port 0 to let the system choose"),
-            ],
-        ) from None
+        raise _cannot_listen("the daemon", Address(options.host, options.port), error) from None
+
+
+async def _monitor(telling: Telling, state: State) -> Monitor | None:
+    where = state.config.monitor
+    if where.port is None:
+        return None
+    # Only who wants it pays for the import.
+    from harness.refdaemon.monitor import serve_monitor
+
+    try:
+        return await serve_monitor(
+            telling, host=where.host, port=where.port, token=state.config.server.admin_token
+        )
+    except OSError as error:
+        raise _cannot_listen("the monitor", Address(where.host, where.port), error) from None
+
+
+def _cannot_listen(who: str, where: Address, error: OSError) -> EnvironmentFailed:
+    return EnvironmentFailed(
+        f"{who} cannot listen on {where}",
+        [
+            ("found", error.strerror or str(error)),
+            ("expected", "a free port on an address of this machine"),
+            ("next", "stop what listens there, or give port 0 to let the system choose"),
+        ],
+    )
 
 
 def _transport(name: Transport) -> Listen:
@@ -90,17 +130,23 @@ def _transport(name: Transport) -> Listen:
 
 async def _drain(state: State) -> None:
     state.draining = True
+    state.note("draining", {"calls_running": len(state.running)})
     log.info("refdaemon: draining, calls running %d", len(state.running))
+    server = state.config.server
     if state.running:
-        await asyncio.wait(state.running, timeout=DRAIN_S)
-    for guest in list(state.connections):
-        guest.cancel_calls()
+        await asyncio.wait(state.running, timeout=server.drain_s)
+    for session in state.sessions.values():
+        session.calls.cancel_all()
+    state.connections.shut_down(within_s=server.close_timeout_s)
+    state.pulse.check()
+    for guest in list(state.guests):
+        # Those without a session; others were asked already.
         guest.dismiss(CLOSE_GOING_AWAY, "the daemon is shutting down")
-    if state.connections:
+    if state.guests:
         try:
             # Each connection is cut off after its own bound; the rest is for the loop to turn.
-            async with asyncio.timeout(CLOSE_WITHIN_S + 1):
+            async with asyncio.timeout(server.close_timeout_s + 1):
                 await state.empty.wait()
         except TimeoutError:
-            log.warning("refdaemon: connections still open %d", len(state.connections))
+            log.warning("refdaemon: connections still open %d", len(state.guests))
     log.info("refdaemon: ended, calls cut off %d", len(state.running))

@@ -1,122 +1,188 @@
-"""What all connections of one daemon share, and the health report made of it."""
+"""What all connections and sessions of one daemon share."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections import Counter
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.clock import now
+from harness.refdaemon.asking import Provider, ProviderFailed
+from harness.refdaemon.configuring import Configuring
 from harness.refdaemon.effects import EffectLog
+from harness.refdaemon.events import Events
+from harness.refdaemon.figures import Figures
+from harness.refdaemon.pulse import Pulse
 from harness.refdaemon.settings import Settings
-from harness.refdaemon.tools import Tools
+from harness.refdaemon.tools import Context, ToolFailed, Tools
+from harness.refdaemon.transport.base import Wire
+from harness.resilience.admission import Admission
+from harness.resilience.backoff import RetryBudget
+from harness.resilience.breaker import Breaker, Breakers, Transition
+from harness.resilience.config import Config, Live
+from harness.resilience.connections import Connections, End, Message
+from harness.resilience.idempotency import Idempotency
+from harness.resilience.metrics import Metrics
 
-__all__ = ["Counters", "Guest", "State"]
+if TYPE_CHECKING:
+    from harness.refdaemon.session import Session
 
-
-@dataclass(kw_only=True)
-class Counters:
-    """
-    Counts since the start.
-
-    Every connection counts once as opened and once as closed; every call whose
-    frame could be read counts once: as executed, failed, refused or cancelled.
-
-    Attributes:
-        connections_opened: Upgrades done.
-        connections_refused: Of these, above the limit or while draining.
-        hellos_refused: Connections closed for their first frame, or for the lack of one.
-        closed_by_reset: Ended by the peer's RST.
-        closed_by_eof: Ended by the peer's FIN without a close frame.
-        closed_orderly: Ended by a close frame of either side.
-        calls_executed: Ran and succeeded; the effect is on file.
-        calls_failed: Ran and failed, or the effect could not be written.
-        calls_refused: Not run.
-        calls_cancelled: Ended while they ran.
-        frames_refused: Frames after hello that no call could be read from, or that made no sense.
-        pings_missed: Connections closed since no pong came in time.
-    """
-
-    connections_opened: int = 0
-    connections_refused: int = 0
-    hellos_refused: int = 0
-    closed_by_reset: int = 0
-    closed_by_eof: int = 0
-    closed_orderly: int = 0
-    calls_executed: int = 0
-    calls_failed: int = 0
-    calls_refused: int = 0
-    calls_cancelled: int = 0
-    frames_refused: int = 0
-    pings_missed: int = 0
+__all__ = ["Guest", "State"]
 
 
 class Guest(Protocol):
     """A connection, as the daemon's end sees it."""
 
-    def cancel_calls(self) -> None:
-        """End its running calls and say so."""
+    wire: Wire
 
     def dismiss(self, code: int, reason: str) -> None:
         """Close it."""
 
+    def shed(self) -> None:
+        """Close it, since its peer does not read."""
 
-@dataclass(kw_only=True)
+    def buffered(self) -> int:
+        """Bytes that its peer has not taken yet."""
+
+
 class State:
     """
     One daemon's state.
 
+    Args:
+        settings: What it was started with.
+        effects: Its effect log, open; the caller closes it.
+
     Attributes:
-        connections: Those that are served.
-        running: The tasks of coroutine tools, also of calls whose connection is gone.
-        sessions: How many connections each session id has.
+        config: The values that hold now.
+        sessions: By id, those without a connection too.
+        guests: Connections that are served, before and after their hello.
+        running: The tasks of tools, also of calls whose connection is gone.
         empty: Set while no connection is served.
         draining: Whether the daemon was asked to end.
+        listening: Whether connections are accepted.
     """
 
-    settings: Settings
-    tools: Tools
-    effects: EffectLog | None
-    counters: Counters = field(default_factory=Counters)
-    connections: set[Guest] = field(default_factory=set)
-    running: set[asyncio.Task[None]] = field(default_factory=set)
-    sessions: Counter[str] = field(default_factory=Counter)
-    empty: asyncio.Event = field(default_factory=asyncio.Event)
-    draining: bool = False
-    started: float = field(default_factory=now)
+    def __init__(self, settings: Settings, effects: EffectLog | None) -> None:
+        self.settings = settings
+        self.effects = effects
+        self.defects = settings.defects
+        self.live = Live(settings.loaded)
+        config = self.config = self.live.config
+        self.events = Events()
+        self.configuring = Configuring(self.live, self.note)
+        self.metrics = Metrics(clock=now, settings=config.metrics)
+        self.figures = Figures(worked=self.metrics.processing)
+        self.admission = Admission(config.admission, clock=now)
+        self.idempotency = Idempotency(config.idempotency, clock=now)
+        observers = (self.metrics.breaker_changed, self._breaker_changed)
+        # One for each session whose transport fails, and one for the provider.
+        self.breakers = Breakers(clock=now, settings=config.breaker, observers=observers)
+        self.provider_breaker = Breaker(
+            "provider", clock=now, settings=config.breaker, observers=observers
+        )
+        self.connections = Connections(
+            clock=now,
+            settings=config.connections,
+            breakers=self.breakers,
+            metrics=self.metrics,
+            on_end=self._reply_ended,
+            on_forget=self._forget,
+        )
+        self.pulse = Pulse(self.connections)
+        self.budget = RetryBudget(config.retry)
+        self.provider = self._provider(config)
+        self.tools = Tools(None if self.provider is None else self._ask)
+        self.sessions: dict[str, Session] = {}
+        self.guests: set[Guest] = set()
+        self.running: set[asyncio.Task[None]] = set()
+        self.empty = asyncio.Event()
+        self.empty.set()
+        self.draining = False
+        self.listening = False
+        self.started = now()
+        self.live.watch(self._adopt)
 
-    def health(self) -> dict[str, Any]:
-        """The report of the `health` op."""
-        return {
-            "connections": len(self.connections),
-            "sessions": len(self.sessions),
-            "running_calls": len(self.running),
-            "uptime_s": round(now() - self.started, 3),
-            "pid": os.getpid(),
-            "draining": self.draining,
-            "tool_state": self.tools.remembered(),
-            "counters": asdict(self.counters),
-        }
+    def note(self, kind: str, about: Mapping[str, Any]) -> None:
+        """Something happened that whoever watches should learn."""
+        self.events.note(kind, about)
 
     def admit(self, guest: Guest) -> None:
         """A connection is served from now on."""
-        self.connections.add(guest)
+        self.guests.add(guest)
         self.empty.clear()
 
     def part(self, guest: Guest) -> None:
         """A connection is gone."""
-        self.connections.discard(guest)
-        if not self.connections:
+        self.guests.discard(guest)
+        if not self.guests:
             self.empty.set()
 
-    def enter_session(self, session: str) -> None:
-        """A connection took this session id."""
-        self.sessions[session] += 1
+    def open_breakers(self) -> int:
+        """How many breakers are not closed."""
+        kept = sum(1 for breaker in self.breakers if not breaker.is_closed)
+        return kept + (not self.provider_breaker.is_closed)
 
-    def leave_session(self, session: str) -> None:
-        """One of the session's connections is gone; the session lives while it has another."""
-        self.sessions[session] -= 1
-        if not self.sessions[session]:
-            del self.sessions[session]
+    def wire_bytes(self) -> tuple[int, int]:
+        """Bytes of all frames so far, of those who are here too: received, sent."""
+        wires = [guest.wire for guest in self.guests]
+        return (
+            self.figures.received_bytes + sum(wire.received_bytes for wire in wires),
+            self.figures.sent_bytes + sum(wire.sent_bytes for wire in wires),
+        )
+
+    def _provider(self, config: Config) -> Provider | None:
+        if not config.provider.url:
+            return None
+        return Provider(
+            config.provider.url,
+            clock=now,
+            breaker=self.provider_breaker,
+            budget=self.budget,
+            settings=config.provider,
+            retry=config.retry,
+            allow_remote=self.settings.allow_remote,
+        )
+
+    async def _ask(self, prompt: str, context: Context, delay_ms: int) -> str:
+        assert self.provider is not None
+        try:
+            return await self.provider.ask(
+                prompt, key=context.key, deadline_s=context.left_s(), delay_ms=delay_ms
+            )
+        except ProviderFailed as failed:
+            about = {"may_have_run": failed.may_have_run, "retry_after_s": failed.retry_after_s}
+            raise ToolFailed(failed.kind, failed.headline, about) from None
+
+    def _adopt(self, config: Config) -> None:
+        """Go by other values from now on; whoever is in stays in."""
+        self.config = config
+        self.admission.adopt(config.admission)
+        self.connections.adopt(config.connections)
+        self.idempotency.adopt(config.idempotency)
+        self.breakers.adopt(config.breaker)
+        self.provider_breaker.adopt(config.breaker)
+        self.metrics.adopt(config.metrics)
+        self.budget.adopt(config.retry)
+        if self.provider is not None:
+            self.provider.adopt(config.provider, config.retry)
+        self.pulse.check()
+
+    def _reply_ended(self, name: str, message: Message, how: End) -> None:
+        if how in ("sent", "acknowledged"):
+            return
+        self.figures.counters.replies_left += 1
+        session = self.sessions.get(name)
+        if how == "dropped" and session is not None and session.line is not None:
+            # It would wait for that answer for ever; come back, it gets it by its key.
+            session.line.shed()
+
+    def _forget(self, name: str) -> None:
+        session = self.sessions.pop(name, None)
+        if session is not None:
+            session.calls.keys.close()
+            self.note("session expired", {"session": name})
+
+    def _breaker_changed(self, event: Transition) -> None:
+        about = {"breaker": event.name, "before": event.before, "after": event.after}
+        self.note("breaker changed", about | {"why": event.why})

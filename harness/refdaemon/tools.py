@@ -4,30 +4,68 @@ The tools: what each takes, does and says.
 A plain tool runs at once, inside the read that brought the call. A coroutine tool
 gets a task, so that it delays nobody. Either returns a `Result`; whoever runs it
 writes the effect and the answer. `sleep` therefore has its effect when it is over,
-not when it begins: one that was cancelled did nothing, and its log says so.
+not when it begins: one that was cancelled did nothing, and its log says so. What `chat` had its
+provider do before it was cancelled stands in the provider's log.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Protocol
 
 import msgspec
 from msgspec import Meta
 
 from harness.clock import now
 
-__all__ = ["Report", "Result", "Tool", "Tools"]
+__all__ = ["Ask", "Context", "Result", "Tool", "ToolFailed", "Tools"]
 
-Report = Callable[[float, float, str], None]
-"""Says how far a tool is: progress, total, message."""
+_MAX_SLEEP_MS: Final = 600_000
+_MAX_STEPS: Final = 1_000
+_MAX_STEP: Final = 1_000_000
+_MAX_BLOB_BYTES: Final = 16 * 1024 * 1024
+_MAX_CHUNKS: Final = 100_000
+_MAX_CHUNK_BYTES: Final = 64 * 1024
+_PATTERN: Final = "0123456789abcdef"
 
-_MAX_SLEEP_MS = 600_000
-_MAX_STEPS = 1_000
-_MAX_STEP = 1_000_000
+
+class Context(Protocol):
+    """What a coroutine tool may do beside its work."""
+
+    @property
+    def key(self) -> str:
+        """Names the intention, for whoever the tool asks."""
+
+    def left_s(self) -> float:
+        """How long somebody still waits for it, in seconds."""
+
+    def report(self, progress: float, total: float | None, message: str) -> None:
+        """Say how far it is."""
+
+    async def chunk(self, index: int, text: str) -> None:
+        """Send a part of its output; a peer that reads slowly makes it wait."""
+
+
+class ToolFailed(Exception):
+    """
+    A tool could not do its work, and may be asked again with the same key.
+
+    Attributes:
+        code: The error code its caller gets.
+        details: What goes with it.
+    """
+
+    def __init__(self, code: str, message: str, details: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.code = code
+        self.details = details
+
+
+Ask = Callable[[str, Context, int], Awaitable[str]]
+"""Asks the provider: prompt, context, and how long it shall take in milliseconds."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -77,6 +115,33 @@ class Fail(_Arguments, frozen=True):
     message: Annotated[str, Meta(description="What the error says.")]
 
 
+class Blob(_Arguments, frozen=True):
+    """Arguments of `blob`."""
+
+    size_bytes: Annotated[int, Meta(ge=0, le=_MAX_BLOB_BYTES, description="How long it is.")]
+
+
+class Stream(_Arguments, frozen=True):
+    """Arguments of `stream`."""
+
+    chunks: Annotated[int, Meta(ge=0, le=_MAX_CHUNKS, description="How many.")]
+    size_bytes: Annotated[
+        int, Meta(ge=1, le=_MAX_CHUNK_BYTES, description="How long each of them is.")
+    ] = 100
+    every_ms: Annotated[
+        int, Meta(ge=0, le=_MAX_SLEEP_MS, description="Milliseconds between two.")
+    ] = 0
+
+
+class Chat(_Arguments, frozen=True):
+    """Arguments of `chat`."""
+
+    prompt: Annotated[str, Meta(min_length=1, max_length=100_000, description="What to ask.")]
+    delay_ms: Annotated[
+        int, Meta(ge=0, le=_MAX_SLEEP_MS, description="How long the provider shall take.")
+    ] = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tool:
     """
@@ -88,19 +153,30 @@ class Tool:
         arguments: The struct its arguments must fit.
         plain: Runs it at once.
         coroutine: Runs it in a task, which may be cancelled.
+        decode: Reads its arguments; raises what msgspec raises.
     """
 
     name: str
     description: str
     arguments: type[_Arguments]
     plain: Callable[[Any], Result] | None = None
-    coroutine: Callable[[Any, Report], Awaitable[Result]] | None = None
+    coroutine: Callable[[Any, Context], Awaitable[Result]] | None = None
+    decode: Callable[[msgspec.Raw], Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        decode = msgspec.json.Decoder(self.arguments).decode
+        object.__setattr__(self, "decode", decode)
 
 
 class Tools:
-    """The tools of one daemon, and what they remember."""
+    """
+    The tools of one daemon, and what they remember.
 
-    def __init__(self) -> None:
+    Args:
+        ask: Asks the provider; None: there is none, and no tool that needs it.
+    """
+
+    def __init__(self, ask: Ask | None = None) -> None:
         self._totals: dict[str, int] = {}
         tools = (
             Tool(
@@ -127,8 +203,27 @@ class Tools:
                 arguments=Fail,
                 plain=_fail,
             ),
+            Tool(
+                name="blob",
+                description="Say something of that length.",
+                arguments=Blob,
+                plain=_blob,
+            ),
+            Tool(
+                name="stream",
+                description="Say numbered chunks, then how many they were.",
+                arguments=Stream,
+                coroutine=_stream,
+            ),
         )
         self.by_name = {tool.name: tool for tool in tools}
+        if ask is not None:
+            self.by_name["chat"] = Tool(
+                name="chat",
+                description="Ask the provider; what it did stands in its own log.",
+                arguments=Chat,
+                coroutine=_Chatting(ask),
+            )
 
     def remembered(self) -> dict[str, Any]:
         """What calls have left behind, as the health report shows it: of one size always."""
@@ -161,16 +256,43 @@ def _fail(arguments: Fail) -> Result:
     return Result(arguments.message, failed=True)
 
 
-async def _sleep(arguments: Sleep, report: Report) -> Result:
+async def _sleep(arguments: Sleep, context: Context) -> Result:
     began = now()
     for step in range(1, arguments.steps + 1):
         due = began + arguments.ms / 1000 * step / arguments.steps
-        # uvloop's timers may fire up to a millisecond early.
-        while (left := due - now()) > 0:
-            await asyncio.sleep(left)
+        await _until(due)
         if step < arguments.steps:
-            report(step, arguments.steps, f"step {step} of {arguments.steps}")
+            context.report(step, arguments.steps, f"step {step} of {arguments.steps}")
     return Result(f"slept {arguments.ms} ms")
+
+
+async def _until(due_s: float) -> None:
+    # uvloop's timers may fire up to a millisecond early.
+    while (left_s := due_s - now()) > 0:
+        await asyncio.sleep(left_s)
+
+
+def _blob(arguments: Blob) -> Result:
+    size = arguments.size_bytes
+    return Result((_PATTERN * (size // len(_PATTERN) + 1))[:size])
+
+
+async def _stream(arguments: Stream, context: Context) -> Result:
+    began = now()
+    for index in range(arguments.chunks):
+        await _until(began + index * arguments.every_ms / 1000)
+        number = f"{index:08d} "
+        filling = _PATTERN * (arguments.size_bytes // len(_PATTERN) + 1)
+        await context.chunk(index, (number + filling)[: arguments.size_bytes])
+    return Result(f"{arguments.chunks} chunks", value=arguments.chunks)
+
+
+@dataclass(frozen=True)
+class _Chatting:
+    ask: Ask
+
+    async def __call__(self, arguments: Chat, context: Context) -> Result:
+        return Result(await self.ask(arguments.prompt, context, arguments.delay_ms))
 
 
 def _schema(arguments: type[_Arguments]) -> dict[str, Any]:

@@ -384,6 +384,11 @@ class Admission:
         return self._connections.total
 
     @property
+    def sessions(self) -> int:
+        """How many clients said hello and are there."""
+        return self._sessions.total
+
+    @property
     def calls(self) -> int:
         """How many calls run."""
         return self._calls.total

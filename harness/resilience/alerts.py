@@ -61,6 +61,13 @@ class AlertSettings(Settings):
     A threshold is met by a reading that is as large; None is no alert. All of it is live.
     """
 
+    interval_s: float = key(
+        1.0,
+        about="how often gauges are read; rates and percentiles are of the calls since then",
+        above=0,
+        high=3_600,
+        variable="EXAI_ALERTS_INTERVAL_S",
+    )
     warn_p95_ms: float | None = _threshold(100.0, "95 of 100 calls are faster than this")
     critical_p95_ms: float | None = _threshold(1000.0, "the same, where it hurts")
     warn_error_rate: float | None = _threshold(0.05, "the part of calls that fail", most=1)

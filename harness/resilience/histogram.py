@@ -106,6 +106,17 @@ class Distribution:
                 return bounds_ns(index)[1]
         return None
 
+    def since(self, earlier: Distribution) -> Distribution:
+        """What was recorded after an earlier moment of the same histogram."""
+        before = dict(earlier.buckets)
+        later = ((index, count - before.get(index, 0)) for index, count in self.buckets)
+        return Distribution(
+            buckets=tuple((index, count) for index, count in later if count),
+            total_ns=self.total_ns - earlier.total_ns,
+            overflows=self.overflows - earlier.overflows,
+            negatives=self.negatives - earlier.negatives,
+        )
+
     def counts_below(self, bounds: Iterable[int]) -> list[int]:
         """
         For each bound, how many values lie in buckets that end below it, in nanoseconds.

@@ -39,7 +39,7 @@ from harness.resilience.breaker import State
 from harness.resilience.histogram import Distribution
 from harness.resilience.snapshot import BreakerView, Snapshot
 
-__all__ = ["MetricsCollector"]
+__all__ = ["MetricsCollector", "histogram"]
 
 _BOUNDS_NS: Final = tuple(1 << bits for bits in range(16, 38))
 """Where buckets end: powers of two from 66 us to 137 s, where buckets of ours begin."""
@@ -83,7 +83,7 @@ class MetricsCollector(Collector):
             "processing": ("What working on messages took.", taken.processing),
         }
         for name, (about, timing) in timings.items():
-            yield _histogram(f"{name}_seconds", about, timing.distribution)
+            yield histogram(f"{name}_seconds", about, timing.distribution)
         yield _gauge("uptime_seconds", "Since the metrics were made.", taken.uptime_s)
 
 
@@ -163,7 +163,8 @@ def _clean_ups(taken: Snapshot) -> Iterator[Metric]:
     yield _counters("clients_forgotten", "Clients forgotten.", "why", why)
 
 
-def _histogram(name: str, about: str, distribution: Distribution) -> Metric:
+def histogram(name: str, about: str, distribution: Distribution) -> Metric:
+    """A distribution as a histogram in seconds, its name without the prefix."""
     # A bound is the last nanosecond below a power of two: Prometheus' bounds belong to the
     # bucket, and so each cumulated count is exact.
     below = [

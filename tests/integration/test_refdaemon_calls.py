@@ -36,6 +36,8 @@ async def test_list_tools_describes_every_tool(serve: Serve) -> None:
         "sleep": ["ms"],
         "counter": ["name"],
         "fail": ["message"],
+        "blob": ["size_bytes"],
+        "stream": ["chunks"],
     }
     assert all(tool["description"] for tool in reply["tools"])
 
@@ -76,7 +78,11 @@ async def test_fail_fails_in_the_tool(serve: Serve) -> None:
         effects = daemon.effects()
 
     assert not reply["ok"]
-    assert reply["error"] == {"code": "TOOL_EXECUTION_ERROR", "message": "as asked"}
+    assert reply["error"] == {
+        "code": "TOOL_EXECUTION_ERROR",
+        "message": "as asked",
+        "details": {},
+    }
     assert [effect.tool for effect in effects] == ["fail"]
 
 
@@ -164,9 +170,10 @@ async def test_calls_finish_in_the_order_of_their_work(serve: Serve) -> None:
         assert reply["answered_ns"] - reply["received_ns"] >= asked_ms * 1_000_000
 
 
-async def test_running_request_id_is_a_duplicate(serve: Serve) -> None:
+async def test_a_request_id_is_one_call_in_its_session(serve: Serve) -> None:
     """
-    An id is taken while its call runs, on that connection only, and free again afterwards.
+    Another call of the same id is refused, while the first runs and afterwards; in another
+    session the id is free.
     """
     async with (
         serve() as daemon,
@@ -174,15 +181,18 @@ async def test_running_request_id_is_a_duplicate(serve: Serve) -> None:
         daemon.peer() as other,
     ):
         await peer.send(op="call_tool", request_id="1", name="sleep", arguments={"ms": 100})
-        repeat = await peer.call("1", "echo", text="x")
+        meanwhile = await peer.call("1", "echo", text="x")
         elsewhere = await other.call("1", "echo", text="x")
         slept = await peer.receive()
-        again = await peer.call("1", "echo", text="x")
+        afterwards = await peer.call("1", "echo", text="x")
+        effects = daemon.effects()
 
-    assert repeat["error"]["code"] == "DUPLICATE"
+    for refused in (meanwhile, afterwards):
+        assert refused["error"]["code"] == "INVALID_REQUEST"
+        assert refused["error"]["details"] == {"key": "1"}
     assert _text(elsewhere) == "x"
     assert _text(slept) == "slept 100 ms"
-    assert _text(again) == "x"
+    assert [effect.tool for effect in effects] == ["echo", "sleep"]
 
 
 async def test_progress_comes_after_each_step_but_the_last(serve: Serve) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
 
 import pytest
 
@@ -23,13 +22,19 @@ pytestmark = on_both_transports
 
 async def test_hello_is_welcomed(serve: Serve) -> None:
     """
-    A good hello gets an id of its own, no promises, and the name of the daemon's clock.
+    A good hello gets an id of its own, what the daemon promises, and its clock's name.
     """
     async with serve() as daemon, daemon.connected() as peer:
         ack = await peer.ask(op="hello", token=TOKEN)
 
     assert ack.pop("session_id")
-    assert ack == {"op": "hello_ack", "ok": True, "promises": [], "clock": clock_id()}
+    assert ack == {
+        "op": "hello_ack",
+        "ok": True,
+        "resumed": False,
+        "promises": ["keys", "resume"],
+        "clock": clock_id(),
+    }
 
 
 @pytest.mark.parametrize(
@@ -206,21 +211,20 @@ async def test_second_hello_is_refused_and_the_session_lives(serve: Serve) -> No
     assert after["ok"]
 
 
-async def test_connections_of_one_session_id_are_one_session(serve: Serve) -> None:
+async def test_a_session_has_one_connection_the_newest(serve: Serve) -> None:
     """
-    Two connections may share a session id; it lives until the last of them is gone.
+    A hello of the same session takes it over: the old connection, which may be half-open, is
+    closed with 4004, and it stays one session.
     """
-
-    def figures(health: dict[str, Any]) -> tuple[int, int]:
-        return health["connections"], health["sessions"]
-
     async with (
         serve() as daemon,
         daemon.peer(session_id="shared") as first,
+        daemon.connected() as second,
     ):
-        async with daemon.peer(session_id="shared") as second:
-            both = figures(await second.health())
-        one = figures(await first.health_when("connections", 1))
+        ack = await second.ask(op="hello", token=TOKEN, session_id="shared")
+        code = await first.close_code()
+        health = await second.health_when("connections", 1)
 
-    assert both == (2, 1)
-    assert one == (1, 1)
+    assert (ack["ok"], ack["resumed"]) == (True, True)
+    assert code == 4004
+    assert (health["sessions"], health["counters"]["connections_replaced"]) == (1, 1)

@@ -74,7 +74,7 @@ class _Connection(ServerConnection):
 class _Wire:
     """One connection: the library's object below, `Wire` above."""
 
-    def __init__(self, connection: ServerConnection, handler: Handler) -> None:
+    def __init__(self, connection: _Connection, handler: Handler) -> None:
         self._connection = connection
         self._handler = handler
         self.address: str = connection.remote_address[0]
@@ -227,6 +227,7 @@ async def listen(new_handler: Callable[[], Handler], options: ListenOptions) -> 
     """
 
     async def carry(connection: ServerConnection) -> None:
+        assert isinstance(connection, _Connection)
         await _Wire(connection, new_handler()).serve()
 
     log = library_log()

@@ -60,9 +60,12 @@ class Sources:
         Raises:
             InvalidValue: With everything that is wrong in any of them.
         """
+        return joined(self.layers(), sources=self)
+
+    def layers(self) -> list[Layer]:
+        """What each of them gives; a later one wins. A program may put its own below."""
         layers = [] if self.file is None else [of_file(self.file)]
-        layers += [of_environment(self.environment), of_arguments(self.arguments)]
-        return joined(layers, sources=self)
+        return [*layers, of_environment(self.environment), of_arguments(self.arguments)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,9 @@ from harness.resilience.alerts import AlertSettings
 from harness.resilience.backoff import RetrySettings
 from harness.resilience.breaker import BreakerSettings
 from harness.resilience.config.provider import ProviderSettings
-from harness.resilience.config.server import ServerSettings
+from harness.resilience.config.server import MonitorSettings, ServerSettings
 from harness.resilience.connections import ConnectionSettings
+from harness.resilience.idempotency import IdempotencySettings
 from harness.resilience.metrics import MetricsSettings
 from harness.resilience.settings import Key, Settings, keys_of
 
@@ -37,11 +38,13 @@ class Config:
     server: ServerSettings = field(default_factory=ServerSettings)
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     connections: ConnectionSettings = field(default_factory=ConnectionSettings)
+    idempotency: IdempotencySettings = field(default_factory=IdempotencySettings)
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
     provider: ProviderSettings = field(default_factory=ProviderSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     alerts: AlertSettings = field(default_factory=AlertSettings)
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
 
     def __post_init__(self) -> None:
         complaints = [(names[0], text) for names, text in contradictions(self)]

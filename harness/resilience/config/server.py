@@ -8,7 +8,7 @@ from typing import Final
 
 from harness.resilience.settings import Settings, key
 
-__all__ = ["ServerSettings"]
+__all__ = ["MonitorSettings", "ServerSettings"]
 
 _DAY_S: Final = 86_400
 _GB: Final = 1_000_000_000
@@ -44,6 +44,14 @@ class ServerSettings(Settings):
         live=False,
         secret=True,
         advice="set it wherever others reach the port",
+    )
+    admin_token: str = key(
+        "",
+        about="what a change of the configuration must carry; empty allows none but by SIGHUP",
+        variable="EXAI_WS_ADMIN_TOKEN",
+        live=False,
+        secret=True,
+        advice="another than the clients' token",
     )
     max_message_bytes: int = key(
         33_554_432,
@@ -93,6 +101,13 @@ class ServerSettings(Settings):
         variable="EXAI_WS_PROGRESS_INTERVAL_SECS",
         advice="shorter than the silence after which clients hang up; some do after 8 s",
     )
+    slow_reader_s: float = key(
+        30.0,
+        about="how long a peer may leave more than connections.high_water_bytes unread; then it is"
+        " closed with 1008",
+        above=0,
+        high=_DAY_S,
+    )
     drain_s: float = key(
         5.0,
         about="how long running calls may go on after the daemon was asked to end",
@@ -111,3 +126,29 @@ class ServerSettings(Settings):
                 f"{self.max_call_bytes} is more than max_message_bytes, {self.max_message_bytes};"
                 " no call can be larger than a message",
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorSettings(Settings):
+    """Where the daemon tells how it is; it is read when the daemon starts."""
+
+    host: str = key(
+        "127.0.0.1",
+        about="the address to listen on",
+        variable="EXAI_MONITOR_HOST",
+        live=False,
+        advice="another than loopback only where those who reach it may read all of it",
+    )
+    port: int | None = key(
+        None,
+        about='the port to listen on; 0 lets the system choose, "none" listens nowhere',
+        low=0,
+        high=65_535,
+        variable="EXAI_MONITOR_PORT",
+        live=False,
+    )
+
+    def contradictions(self) -> Iterable[tuple[tuple[str, ...], str]]:
+        """Without a host every address would be listened on."""
+        if not self.host:
+            yield ("host",), 'is empty; expected an address, such as "127.0.0.1"'

@@ -1,0 +1,91 @@
+"""
+One client, over all its connections: its calls, and what is sent to it.
+
+Rule: an answer goes to the session, whichever connection that has by then. While it has none
+the answer is kept, within bounds, and leaves before anything else when it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.dialects.exai import encode
+from harness.refdaemon.calls import Calls
+from harness.resilience.connections import Message
+
+if TYPE_CHECKING:
+    from harness.refdaemon.state import State
+
+__all__ = ["Line", "Session"]
+
+
+class Line(Protocol):
+    """A session's connection of the moment."""
+
+    def sent(self) -> None:
+        """Something was handed over for the peer: see whether it keeps up."""
+
+    def replaced(self) -> None:
+        """The session came by another connection."""
+
+    def shed(self) -> None:
+        """Close it, since its peer does not read."""
+
+
+class Session:
+    """
+    Args:
+        state: The daemon's.
+        name: Its id.
+
+    Attributes:
+        line: Its connection; None while it has none.
+        calls: Its calls.
+    """
+
+    __slots__ = ("_room", "_state", "calls", "line", "name")
+
+    def __init__(self, state: State, name: str) -> None:
+        self._state = state
+        self.name = name
+        self.line: Line | None = None
+        self.calls = Calls(state, self)
+        # Made where somebody waits for room: few ever do.
+        self._room: asyncio.Event | None = None
+
+    def send(self, reply: Any) -> None:
+        """Send what the client waits for; kept while that cannot be."""
+        state = self._state
+        delivery = state.connections.send(self.name, Message(data=encode(reply), critical=True))
+        if self.line is not None:
+            self.line.sent()
+        if delivery.outcome != "sent":
+            state.pulse.check()
+
+    def say(self, reply: Any) -> bool:
+        """
+        Send what is worth nothing later: it goes now, or not at all.
+
+        Returns:
+            False where the peer reads too slowly just now; see `has_room`.
+        """
+        data = encode(reply)
+        delivery = self._state.connections.send(self.name, Message(data=data))
+        if self.line is not None:
+            self.line.sent()
+        return delivery.outcome == "sent" or self._room is None or self._room.is_set()
+
+    def crowded(self, *, crowded: bool) -> None:
+        """Its peer reads too slowly, or does no longer."""
+        if not crowded:
+            if self._room is not None:
+                self._room.set()
+        else:
+            self._room = self._room or asyncio.Event()
+            self._room.clear()
+
+    async def has_room(self) -> None:
+        """Wait until the peer has read most of what it was sent, or is gone."""
+        if self._room is not None:
+            await self._room.wait()

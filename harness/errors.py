@@ -68,6 +68,8 @@ Outcome = Literal["ok", "fail", "info"]
 OUTCOMES: Final[Mapping[str, Outcome]] = {
     # Executed, and failed inside the tool: an answer like any other.
     "TOOL_EXECUTION_ERROR": "ok",
+    # Executed for an earlier request of its key; what it came to is kept no longer.
+    "RESULT_GONE": "ok",
     # Refused before execution: it certainly did not happen.
     "VALIDATION_ERROR": "fail",
     "INVALID_REQUEST": "fail",

@@ -358,7 +358,7 @@ def test_the_peer_has_failed_where_it_or_the_way_to_it_did():
     }
 
     assert of_verdict == {
-        "success": {"TOOL_EXECUTION_ERROR"},
+        "success": {"TOOL_EXECUTION_ERROR", "RESULT_GONE"},
         "failure": {
             "OVER_CAPACITY",
             "SERVICE_UNAVAILABLE",

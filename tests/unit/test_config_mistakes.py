@@ -77,8 +77,9 @@ warn_queue_fill = "most"
         == """\
 configuration: 10 problems
   breaker                 expected a table, found a whole number (file daemon.toml)
-  server.prot             unknown key; server takes host, port, token, max_message_bytes, \
-max_call_bytes, hello_timeout_s, call_timeout_s, close_timeout_s, progress_interval_s, drain_s; \
+  server.prot             unknown key; server takes host, port, token, admin_token, \
+max_message_bytes, max_call_bytes, hello_timeout_s, call_timeout_s, close_timeout_s, \
+progress_interval_s, slow_reader_s, drain_s; \
 did you mean "port"? (file daemon.toml)
   server.token            a secret has no place here; set the variable EXAI_WS_TOKEN \
 (file daemon.toml)

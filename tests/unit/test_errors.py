@@ -9,6 +9,7 @@ from harness.errors import OUTCOMES, CallFailed, ConnectFailed, HarnessError, Pr
 
 TABLE = {
     "TOOL_EXECUTION_ERROR": "ok",
+    "RESULT_GONE": "ok",
     "VALIDATION_ERROR": "fail",
     "INVALID_REQUEST": "fail",
     "UNAUTHORIZED": "fail",

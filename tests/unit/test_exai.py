@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,7 +41,7 @@ _WRITTEN_AS_JSON = _json(st.floats(allow_nan=False, allow_infinity=False))
         ({"op": "call_tool", "request_id": "1", "name": "echo"}, exai.CallTool("1", "echo")),
         (
             {"op": "call_tool", "request_id": "1", "name": "n", "arguments": {"a": 1}, "key": "k"},
-            exai.CallTool("1", "n", {"a": 1}, "k"),
+            exai.CallTool("1", "n", msgspec.Raw(b'{"a": 1}'), "k"),
         ),
     ],
 )
@@ -202,7 +203,9 @@ def test_every_frame_of_the_client_is_a_request() -> None:
 
     assert exai.decode_request(client.hello(token="t", session_id="s")) == exai.Hello("t", "s")
     call = client.call(request_id="1", tool="echo", arguments={"text": "x"}, key="k")
-    assert exai.decode_request(call) == exai.CallTool("1", "echo", {"text": "x"}, "k")
+    assert exai.decode_request(call) == exai.CallTool(
+        "1", "echo", msgspec.Raw(b'{"text":"x"}'), "k"
+    )
     kinds = {"tools": "ListTools", "health": "Health", "pong": "Ping", "cancel": "Cancel"}
     for kind, name in kinds.items():
         request = exai.decode_request(client.ask(kind, "1"))  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ Verdict = Literal["success", "failure", "ignored"]
 KINDS: Final[Mapping[str, Verdict]] = {
     # The peer is well: it ran the tool, which failed inside.
     "TOOL_EXECUTION_ERROR": "success",
+    "RESULT_GONE": "success",
     # The caller's own doing.
     "VALIDATION_ERROR": "ignored",
     "INVALID_REQUEST": "ignored",

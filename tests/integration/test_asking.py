@@ -230,12 +230,12 @@ async def test_silence_ends_with_the_attempts_time(
     A black hole on the way there: TIMEOUT, of which nobody here knows that nothing was executed;
     counted as often as it was asked.
     """
-    one = asker(hop, attempt_timeout_s=0.2)
+    one = asker(hop, attempt_timeout_s=0.3)
     await control.add_toxic("hop", Timeout(stream="upstream"), name="hole")
     error = await failing(one)
 
     assert proves(error) == ("TIMEOUT", True)
-    assert "did not answer within 0.2 s" in error.headline
+    assert "did not answer within 0.3 s" in error.headline
     assert one.breaker.report().failures_in_a_row == 3
     assert provider.executions() == []
 
@@ -244,12 +244,12 @@ async def test_a_slow_answer_comes_too_late(provider: ProviderProcess, hop: str,
     """
     Latency on the way back beyond the attempt's time.
     """
-    one = asker(hop, retry=ONCE, attempt_timeout_s=0.2)
+    one = asker(hop, retry=ONCE, attempt_timeout_s=0.3)
     await control.add_toxic("hop", Latency(stream="downstream", latency_ms=2000), name="slow")
     error = await failing(one)
 
     assert proves(error) == ("TIMEOUT", True)
-    assert len(provider.executions()) == 1
+    await provider.health_when("executions", 1)
 
 
 async def test_nothing_goes_beyond_the_deadline(provider: ProviderProcess):
@@ -260,12 +260,12 @@ async def test_nothing_goes_beyond_the_deadline(provider: ProviderProcess):
     began = now()
     port = Reservation("127.0.0.1")
     waits = RetrySettings(base_s=60, cap_s=60, jitter="none")
-    no_wait = await failing(asker(f"http://{port.address}", retry=waits), deadline_s=2)
+    no_wait = await failing(asker(f"http://{port.address}", retry=waits), deadline_s=8)
     port.close()
     no_time = await failing(asker(provider.url), deadline_s=0)
-    too_long = await failing(asker(provider.url, retry=ONCE), deadline_s=1, delay_ms=60_000)
+    too_long = await failing(asker(provider.url, retry=ONCE), deadline_s=8, delay_ms=60_000)
 
-    assert now() - began < 1
+    assert now() - began < 5
     assert proves(no_wait) == ("PROVIDER_ERROR", False)
     assert "attempts: 1" in no_wait.headline
     assert proves(no_time) == ("TIMEOUT", False)

@@ -37,6 +37,8 @@ class Connecting:
 
     Attributes:
         closed: Whether there will be no more.
+        memory: Counts the daemon's memories of this client: another where it says that it does
+            not know the session again, and so remembers none of its keys.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Connecting:
         self._entered: Session | None = None
         self._lost: Session | None = None
         self.closed = False
+        self.memory = 0
 
     @property
     def session(self) -> Session | None:
@@ -127,6 +130,9 @@ class Connecting:
                 raise
             # A daemon that accepts and closes is not well for having accepted.
             permit.end("ignored")
+        assert session.welcome is not None
+        # One that does not say is taken at its promise's word.
+        self.memory += session.welcome.resumed is False
         self._entered = self._last = session
         self._tally.reconnections += self._opened > 0
         self._opened += 1

@@ -36,6 +36,7 @@ class Intention:
         unknown: The last attempt of which nobody knows.
         repeatable: Whether one like the last does no harm.
         waits: Whether the next attempt has to wait.
+        memory: The daemon's memory that its attempts were sent to; None while none was.
     """
 
     def __init__(self, *, key: str, may_run_twice: bool, backoff: Backoff) -> None:
@@ -46,6 +47,7 @@ class Intention:
         self.unknown: CallUnknown | None = None
         self.repeatable = may_run_twice
         self.waits = False
+        self.memory: int | None = None
         self._may_run_twice = may_run_twice
 
     @property
@@ -53,10 +55,20 @@ class Intention:
         """Milliseconds since it was meant to start."""
         return (now_ns() - self.start_ns) / 1e6
 
-    def may_be_sent(self, *, promised: bool) -> bool:
-        """Whether it does no harm at a daemon that promised to run each key once, or did not."""
-        self.repeatable = promised or self._may_run_twice
-        return self.unknown is None or self.repeatable
+    def may_be_sent(self, *, promised: bool, memory: int) -> bool:
+        """
+        Whether it does no harm to send it now.
+
+        Args:
+            promised: Whether the daemon promised to run each key once.
+            memory: Which memory it has now; in another one the key of an earlier attempt is new.
+        """
+        remembered = self.unknown is None or memory == self.memory
+        self.repeatable = (promised and remembered) or self._may_run_twice
+        if self.unknown is not None and not self.repeatable:
+            return False
+        self.memory = memory
+        return True
 
     def given_up(self, error: HarnessError) -> CallFailed | CallUnknown:
         """The error that says what is known of it after its last attempt."""

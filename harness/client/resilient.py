@@ -6,8 +6,8 @@ one key, over all its attempts; after one attempt of which nobody knows, no late
 it certain that the call did not happen.
 
 Rule: a call that may have happened is sent again only where that can do no harm: the daemon
-at the other end of *this* connection promised to run each key once, or the caller said that
-the tool may run twice.
+at the other end of *this* connection promised to run each key once and remembers the session,
+or the caller said that the tool may run twice.
 """
 
 from __future__ import annotations
@@ -269,8 +269,10 @@ class ResilientSession:
             # The one before may have ended it.
             session = await self._connecting.connected()
             assert session.welcome is not None
-            if not intention.may_be_sent(promised=KEYS in session.welcome.promises):
-                # Another daemon answers at that address by now, and promises less.
+            promised = KEYS in session.welcome.promises
+            if not intention.may_be_sent(promised=promised, memory=self._connecting.memory):
+                # Another daemon answers at that address by now: it promises less, or it does not
+                # remember the session, and so the key.
                 assert intention.unknown is not None
                 raise intention.unknown
             with self.breaker.admit() as permit:

@@ -22,6 +22,7 @@ class Keeper:
 
     Attributes:
         promises: What it says in its hello_ack.
+        resumed: Whether it says that it knows the session; None: it does not say.
         ran: How often each key was run, by (session, key).
         hellos: The session ids that were asked for, in order.
         refuse: Answers a call with this error code instead of running it, while it is set.
@@ -30,6 +31,7 @@ class Keeper:
 
     def __init__(self, *promises: str) -> None:
         self.promises = list(promises)
+        self.resumed: bool | None = None
         self.ran: Counter[tuple[str, str]] = Counter()
         self.hellos: list[str | None] = []
         self.refuse = ""
@@ -42,7 +44,8 @@ class Keeper:
         self.hellos.append(asked)
         session = asked or f"session-{len(self.hellos)}"
         welcome = {"op": "hello_ack", "ok": True, "session_id": session}
-        await say(connection, welcome | {"promises": self.promises})
+        said = {} if self.resumed is None else {"resumed": self.resumed}
+        await say(connection, welcome | {"promises": self.promises} | said)
         async for message in connection:
             await self._call(connection, session, json.loads(message))
 

@@ -99,20 +99,51 @@ async def cut_each(
 
 @pytest.mark.timeout(180)
 @pytest.mark.toxic("limit_data")
+async def test_a_hundred_cuts_lose_no_call_of_the_reference_daemon(here: Place) -> None:
+    """
+    It promises keys and resumes sessions: every call is answered, and each ran once.
+    """
+    replayed = 0
+    open_one = lambda session_id: here.client(session_id=session_id)  # noqa: E731
+    async with resilient(open_one, process="c", retry=PERSISTENT) as client:
+
+        async def call(n: int) -> None:
+            nonlocal replayed
+            reply = await client.call("counter", {"name": "orders"}, key=f"order-{n}")
+            replayed += reply.replayed
+
+        calls = await cut_each(here, client, call)
+    results = client.results()
+
+    ran = Counter(effect.key for effect in here.effects())
+    assert ran == {f"order-{n}": 1 for n in range(calls)}
+    assert (results.ok, results.failed, results.unknown) == (calls, 0, 0)
+    # Each cut bit; and some calls had run when they were cut: a repeat would have run them twice.
+    assert results.reconnections == CUTS
+    assert replayed
+    assert len({effect.session for effect in here.effects()}) == 1
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.toxic("limit_data")
 async def test_a_hundred_cuts_lose_no_answered_call_and_repeat_none_without_a_promise(
-    here: Place,
+    tmp_path: Path,
 ) -> None:
     """
     Answered: run once. Certainly not happened: never run. Unknown: once at most, by one attempt.
     """
     ended: dict[str, list[str]] = {"ok": [], "failed": [], "unknown": []}
-    open_one = lambda session_id: here.client(session_id=session_id)  # noqa: E731
-    async with resilient(open_one, process="c") as client:
+    keeper = Keeper()
+    async with (
+        keeping(keeper) as url,
+        Place(tmp_path, Running.at(url)) as here,
+        resilient(lambda session_id: here.client(session_id=session_id), process="c") as client,
+    ):
 
         async def call(n: int) -> None:
             key = f"order-{n}"
             try:
-                await client.call("counter", {"name": "orders"}, key=key)
+                await client.call("echo", {"text": "x"}, key=key)
             except CallFailed:
                 ended["failed"].append(key)
             except CallUnknown:
@@ -121,9 +152,11 @@ async def test_a_hundred_cuts_lose_no_answered_call_and_repeat_none_without_a_pr
                 ended["ok"].append(key)
 
         calls = await cut_each(here, client, call)
-    results = client.results()
+        results = client.results()
+        for key in ended["unknown"]:
+            assert before_the_last(here, key) <= {"fail"}
 
-    ran = Counter(effect.key for effect in here.effects())
+    ran = Counter(key for _, key in keeper.ran.elements())
     assert set(ran.values()) == {1}
     assert set(ended["ok"]) <= set(ran)
     assert not set(ended["failed"]) & set(ran)
@@ -136,8 +169,6 @@ async def test_a_hundred_cuts_lose_no_answered_call_and_repeat_none_without_a_pr
         len(ended["ok"]),
         len(ended["unknown"]),
     )
-    for key in ended["unknown"]:
-        assert before_the_last(here, key) <= {"fail"}
 
 
 def before_the_last(here: Place, key: str) -> set[str]:
@@ -246,6 +277,39 @@ async def test_a_promise_is_the_daemons_that_made_it() -> None:
     assert caught.value.kind == "connection_lost"
     assert len(first.hellos) == 2
     assert sum(first.ran.values()) == 1
+
+
+async def test_a_daemon_that_forgot_the_session_is_not_asked_again() -> None:
+    """
+    It promises keys, and knows none of this session any more: it was started anew, for instance.
+    Nor is it once it knows the session that came after.
+    """
+    keeper = Keeper("keys", "resume")
+    keeper.before_answer = once(end_with_rst)
+    keeper.resumed = False
+    async with keeping(keeper) as url, resilient(at(url)) as client:
+        with pytest.raises(CallUnknown) as caught:
+            await client.call("echo", {"text": "hi"})
+        reply = await client.call("echo", {"text": "again"})
+
+    assert caught.value.kind == "connection_lost"
+    assert reply.text == "again"
+    assert sorted(keeper.ran.values()) == [1, 1]
+    assert client.results().retries == 1
+
+
+async def test_a_daemon_that_knows_the_session_again_is_asked_again() -> None:
+    """
+    And answers with what it did.
+    """
+    keeper = Keeper("keys", "resume")
+    keeper.before_answer = once(end_with_rst)
+    keeper.resumed = True
+    async with keeping(keeper) as url, resilient(at(url)) as client:
+        reply = await client.call("echo", {"text": "hi"})
+
+    assert reply.text == "hi"
+    assert sorted(keeper.ran.values()) == [1]
 
 
 # Long enough between two connections for a test to change something there.
@@ -373,7 +437,9 @@ async def test_a_daemon_that_is_slow_keeps_its_connection(here: Place) -> None:
     """
     Its WebSocket answers while its tool works: other calls on it are not given up.
     """
-    async with resilient(lambda session_id: here.client(session_id=session_id)) as client:
+    async with resilient(
+        lambda session_id: here.client(session_id=session_id), retry=RetrySettings(attempts=1)
+    ) as client:
         slow = asyncio.create_task(client.call("sleep", {"ms": 400}))
         with pytest.raises(CallUnknown):
             await client.call("sleep", {"ms": 400}, timeout_s=0.1)

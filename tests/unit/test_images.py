@@ -84,7 +84,8 @@ def test_the_pins_are_those_of_the_constraints():
     names = {pin.partition("==")[0] for pin in daemon.pins()}
 
     assert set(daemon.pins()) <= constraints
-    assert {"h11", "msgspec", "picows", "uvloop", "websockets", "multidict"} <= names
+    needed = {"h11", "msgspec", "picows", "uvloop", "websockets", "multidict"}
+    assert needed | {"prometheus-client"} <= names
     assert not {"docker", "pytest", "testcontainers", "requests"} & names
 
 

@@ -29,6 +29,8 @@ __all__ = ["bring", "inputs", "pins", "platforms"]
 _PACKAGE: Final = Path(harness.__file__).parent
 _DOCKERFILE: Final = "Dockerfile"
 _DISTRIBUTION: Final = "ws-harness"
+# Of an extra: the daemon's monitor has no metrics without it, there as here.
+_METRICS: Final = "prometheus-client"
 _PIP_WITHIN_S: Final = 600.0
 
 # Debian bookworm's; wheels for older ones fit it, too.
@@ -80,13 +82,14 @@ def inputs() -> str:
 
 def pins() -> list[str]:
     """
-    The packages that ours needs, and what they need, each in the version that is installed here.
+    The packages that ours needs, and what they need, each in the version that is installed here;
+    and what metrics need, where that is.
 
     Raises:
         EnvironmentFailed: If this package is not installed.
     """
     found: dict[str, str] = {}
-    wanted = [_DISTRIBUTION]
+    wanted = [_DISTRIBUTION, _METRICS]
     while wanted:
         name = wanted.pop()
         try:
@@ -97,7 +100,7 @@ def pins() -> list[str]:
                     f"{_DISTRIBUTION} is not installed, so nobody knows what it needs",
                     [("next", "install it: pip install -e . in its tree")],
                 ) from None
-            # Not needed on this machine, says the marker of whoever names it.
+            # Not needed on this machine, says the marker of whoever names it; or left out of it.
             continue
         if name != _DISTRIBUTION:
             found[name] = distribution.version

@@ -22,6 +22,8 @@ __all__ = ["DEFAULT_API", "add_toxic", "describe_toxics", "list_toxics", "remove
 DEFAULT_API: Final = "http://127.0.0.1:8474"
 """Where a Toxiproxy listens unless told otherwise."""
 
+_PROVIDER: Final = "provider"
+
 
 async def add_toxic(
     type: str,
@@ -39,7 +41,7 @@ async def add_toxic(
         type: Which kind, "latency" for instance.
         settings: Its values as "KEY=VALUE", stream and toxicity among them.
         name: Its name (default: type and stream, as Toxiproxy has it).
-        proxy: The proxy's name (default: the only one there is).
+        proxy: The proxy's name (default: the only one there is, but for one called provider).
         api: The server's address, "http://host:port".
         allow_remote: Whether the server may be on another machine.
 
@@ -75,7 +77,7 @@ async def remove_toxic(
 
     Args:
         name: The toxic's name.
-        proxy: The proxy's name (default: the only one there is).
+        proxy: The proxy's name (default: the only one there is, but for one called provider).
         api: The server's address.
         allow_remote: Whether the server may be on another machine.
     """
@@ -168,8 +170,10 @@ async def _chosen(control: Control, wanted: str | None) -> ProxyState:
     proxies = await control.proxies()
     if wanted in proxies:
         return proxies[wanted]
-    if wanted is None and len(proxies) == 1:
-        return next(iter(proxies.values()))
+    # What stands between a daemon and its provider is meant by its name alone.
+    usual = [state for name, state in proxies.items() if name != _PROVIDER or len(proxies) == 1]
+    if wanted is None and len(usual) == 1:
+        return usual[0]
     if wanted is not None:
         headline = f'there is no proxy "{wanted}"'
     elif proxies:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
+_USUAL = "the only one there is, but for one called provider"
+
 
 def add(commands: Commands) -> None:
     """Add the command."""
@@ -35,7 +37,7 @@ def add(commands: Commands) -> None:
         "remove", help="take it off", description="Take a toxic off, and show what is left."
     )
     remove.add_argument("name", metavar="NAME", help="the toxic's name")
-    _add_server(remove, proxy="the only one there is")
+    _add_server(remove, proxy=_USUAL)
     show = actions.add_parser(
         "list", help="show what is there", description="Show the toxics of each proxy."
     )
@@ -62,7 +64,7 @@ def _add_toxic_add(actions: Commands) -> None:
         "--toxicity", metavar="F", help="the share of connections it affects, 0 to 1 (default: 1)"
     )
     add.add_argument("--name", help="its name (default: TYPE_WAY)")
-    _add_server(add, proxy="the only one there is")
+    _add_server(add, proxy=_USUAL)
 
 
 def _add_server(action: Parser, *, proxy: str) -> None:

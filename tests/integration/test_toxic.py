@@ -84,6 +84,18 @@ def test_of_several_proxies_one_must_be_named(proxy_server: ProxyServer, edge: H
     assert "edge, other" in done.stderr
 
 
+def test_the_proxy_before_a_provider_must_be_named(proxy_server: ProxyServer, edge: Http) -> None:
+    """Beside it the other is the usual one."""
+    edge.call("POST", "/proxies", {"name": "provider", "upstream": "127.0.0.1:1"})
+    url = proxy_server.control.url
+
+    usual = toxic("add", "timeout", variable=url)
+    named = toxic("add", "timeout", "--proxy", "provider", variable=url)
+
+    assert usual.stdout.startswith("edge ")
+    assert named.stdout.startswith("provider ")
+
+
 def test_a_server_that_does_not_answer_is_no_usage_error() -> None:
     """Exit 3, and where it was looked for."""
     done = toxic("list", "--api", "http://127.0.0.1:9")

@@ -13,7 +13,8 @@ from harness.errors import InvalidValue
 __all__ = ["Container"]
 
 _IMAGE: Final = re.compile(r"[a-z0-9][a-z0-9._/:@-]*[a-z0-9A-Z_.-]+")
-_PLACEHOLDER: Final = re.compile(r"(?<!\$)\{(port|host|effects|token)\}")
+# ${port} is a variable of whatever shell there may be.
+_PLACEHOLDER: Final = re.compile(r"(?<!\$)\{(\w+)\}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,9 @@ class Container:
     A container image and what it is told. Exactly one of `image`, `build` and `compose`.
 
     In `command` and in the values of `environment` these stand for what is known when it
-    starts: {port}, {host} (where to listen) and {effects} (the file its effects go to).
+    starts: {port}, {host} (where to listen); of a daemon {effects} (the file its effects go to)
+    and {provider} (where its provider is, if it has one); of a provider {executions} (the file
+    its executions go to).
 
     Args:
         image: An image's name.
@@ -80,8 +83,19 @@ class Container:
                 found.append((where, "a NUL cannot stand here"))
         return found
 
-    def filled(self, text: str, *, effects: str) -> str:
-        """A text with what is known when the container starts."""
-        values = {"host": "0.0.0.0", "port": str(self.port), "effects": effects}
+    def names(self) -> set[str]:
+        """What stands in braces in its command and its environment."""
+        texts = [*(self.command or ()), *self.environment.values()]
+        return {name for text in texts for name in _PLACEHOLDER.findall(text)}
+
+    def filled(self, text: str, told: Mapping[str, str]) -> str:
+        """
+        A text with what is known when the container starts; other braces stay as they are.
+
+        Args:
+            text: A word of its command, or a value of its environment.
+            told: What stands for what, beside where it listens.
+        """
+        values = {**told, "host": "0.0.0.0", "port": str(self.port)}
         # In one go: a path that was filled in may have braces of its own.
-        return _PLACEHOLDER.sub(lambda found: values[found[1]], text)
+        return _PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), text)

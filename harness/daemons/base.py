@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 from harness.address import Address
 from harness.complaints import Complaint, refused
 from harness.daemons._container import Container
 from harness.daemons._limits import Limits
+from harness.daemons._provider import Provider
 from harness.dialects.base import Dialect
 from harness.dialects.exai import Exai
 
-__all__ = ["Container", "Daemon", "Limits"]
+__all__ = ["Container", "Daemon", "Limits", "Provider"]
 
 _LONGEST_S: Final = 86_400
 _PATH: Final = re.compile(r'/[!"$-~]*')
@@ -54,6 +55,7 @@ class Daemon(ABC):
         allow_remote: Leave to harm it on a machine that is not this one.
         container: How it runs in a container; None: it cannot.
         limits: What it may use of its machine.
+        provider: What stands behind it and is started before it; None: nothing that we know of.
 
     Raises:
         InvalidValue: If a value is out of range; all complaints at once.
@@ -77,6 +79,7 @@ class Daemon(ABC):
     allow_remote: bool = False
     container: Container | None = None
     limits: Limits = field(default_factory=Limits)
+    provider: Provider | None = None
 
     def __post_init__(self) -> None:
         complaints = self._complaints()
@@ -93,7 +96,7 @@ class Daemon(ABC):
         ]
         if self.ca_file is not None and not self.tls:
             complaints.append(("ca_file", "means nothing without TLS"))
-        return complaints
+        return [*complaints, *self._of_the_provider()]
 
     def _of_the_wire(self) -> list[Complaint]:
         found = []
@@ -131,6 +134,33 @@ class Daemon(ABC):
             why = f"{self.start_timeout_s} is not allowed; seconds, more than 0 and at most a day"
             found.append(("start_timeout_s", why))
         return found
+
+    def _of_the_provider(self) -> list[Complaint]:
+        if self.provider is None:
+            return []
+        if self.address is not None:
+            return [("provider", "is for a daemon that is started here, not for an address")]
+        if self.container is not None and self.container.compose is not None:
+            why = "is for a daemon without a Compose project, which has its own in it"
+            return [("provider", why)]
+        return []
+
+    def _of_the_container(self) -> list[Complaint]:
+        """Whether its container is told where its provider is; for those whose words it says."""
+        if self.container is None or self.container.compose is not None:
+            return []
+        return told_of_provider(self.provider, self.container.names(), key="container.command")
+
+    def finding(self, provider: Address) -> Self:
+        """The same daemon, told where it finds its provider: the proxy before that."""
+        assert self.provider is not None
+        return replace(self, provider=replace(self.provider, at=provider))
+
+    @property
+    def _behind(self) -> dict[str, str]:
+        """What {provider} stands for, once it is known."""
+        known = None if self.provider is None else self.provider.at
+        return {} if known is None else {"provider": str(known)}
 
     def url(self, address: Address) -> str:
         """Its URL, where it is reached at that address."""
@@ -170,13 +200,15 @@ class Daemon(ABC):
         command = self.container.command
         if command is None:
             return None
-        return [self.container.filled(word, effects=effects) for word in command]
+        told = {**self._behind, "effects": effects}
+        return [self.container.filled(word, told) for word in command]
 
     def container_variables(self, *, effects: str) -> dict[str, str]:
         """The environment variables of its container, on top of the image's own."""
         assert self.container is not None
+        told = {**self._behind, "effects": effects}
         given = {
-            name: self.container.filled(value, effects=effects)
+            name: self.container.filled(value, told)
             for name, value in self.container.environment.items()
         }
         return (
@@ -184,3 +216,22 @@ class Daemon(ABC):
             if self.token_variable is None
             else {**given, self.token_variable: self.token or ""}
         )
+
+
+def told_of_provider(
+    provider: Provider | None, names: Collection[str], *, key: str
+) -> list[Complaint]:
+    """
+    What is wrong with how a daemon is told where its provider is.
+
+    Args:
+        provider: What stands behind it.
+        names: What stands in braces in what it is told.
+        key: Where that is looked for first.
+    """
+    if provider is None and "provider" in names:
+        return [(key, "{provider} stands for where its provider is, and none is given")]
+    if provider is not None and "provider" not in names:
+        why = "{provider} is neither here nor in environment"
+        return [(key, f"{why}; the daemon would not know where its provider is")]
+    return []

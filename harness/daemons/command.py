@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from harness.complaints import Complaint
-from harness.daemons.base import Daemon
+from harness.daemons.base import Daemon, told_of_provider
 
 __all__ = ["Command"]
 
 # ${port} is a variable of whatever shell the command may be.
-_PLACEHOLDER: Final = re.compile(r"(?<!\$)\{(port|host|effects|python|token)\}")
+_PLACEHOLDER: Final = re.compile(r"(?<!\$)\{(port|host|effects|provider|python|token)\}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,8 @@ class Command(Daemon):
 
     These stand for what is known when it starts, in `template` and in the values of
     `environment`: {port}, {host}, {effects} (the file its effects go to, if it can write
-    them) and {python} (the interpreter that runs the tests). Other braces stay as they are.
+    them), {provider} (where its provider is, if it has one) and {python} (the interpreter that
+    runs the tests). Other braces stay as they are.
 
     Args:
         template: The program and its arguments. No shell reads them.
@@ -52,22 +54,27 @@ class Command(Daemon):
         if "token" in used:
             why = "{token} is for headers; the process gets it by the variable token_variable"
             complaints.append((used["token"], why))
-        return complaints
+        if self.template:
+            key = used.get("provider", "template")
+            complaints += told_of_provider(self.provider, used, key=key)
+        return [*complaints, *self._of_the_container()]
 
     def command(self, *, host: str, port: int, effects: str) -> list[str]:
         """The template, filled in."""
-        return [_filled(word, host=host, port=port, effects=effects) for word in self.template]
+        told = self._told(host=host, port=port, effects=effects)
+        return [_filled(word, told) for word in self.template]
 
     def variables(self, *, host: str, port: int, effects: str) -> dict[str, str]:
         """Its environment, filled in, and the token."""
-        filled = {
-            name: _filled(value, host=host, port=port, effects=effects)
-            for name, value in self.environment.items()
-        }
+        told = self._told(host=host, port=port, effects=effects)
+        filled = {name: _filled(value, told) for name, value in self.environment.items()}
         return super().variables(host=host, port=port, effects=effects) | filled
 
+    def _told(self, *, host: str, port: int, effects: str) -> dict[str, str]:
+        where = {"host": host, "port": str(port)}
+        return {**self._behind, **where, "effects": effects, "python": sys.executable}
 
-def _filled(text: str, *, host: str, port: int, effects: str) -> str:
-    values = {"host": host, "port": str(port), "effects": effects, "python": sys.executable}
+
+def _filled(text: str, told: Mapping[str, str]) -> str:
     # In one go: a path that was filled in may have braces of its own.
-    return _PLACEHOLDER.sub(lambda found: values[found[1]], text)
+    return _PLACEHOLDER.sub(lambda found: told.get(found[1], found[0]), text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from harness.complaints import Complaint
 from harness.daemons._container import Container
 from harness.daemons.base import Daemon
 from harness.errors import InvalidValue
@@ -27,6 +28,9 @@ class Containerized(Daemon):
     container: Container = field()
     # What a stranger's daemon calls its token nobody can guess.
     token_variable: str | None = None
+
+    def _complaints(self) -> list[Complaint]:
+        return [*super()._complaints(), *self._of_the_container()]
 
     def command(self, *, host: str, port: int, effects: str) -> list[str]:
         """

@@ -11,14 +11,20 @@ from harness.daemons.base import Container
 from harness.errors import InvalidValue
 from harness.project.table import Table
 
-__all__ = ["read_container"]
+__all__ = ["KEYS", "read_container"]
 
-_KEYS: Final = ("image", "build", "compose", "service", "port", "command", "environment")
+KEYS: Final = ("image", "build", "compose", "service", "port", "command", "environment")
+"""The keys that a daemon's may have."""
+
 _SOME_PORT: Final = 1
 
 
 def read_container(
-    values: Mapping[str, Any], *, folder: Path
+    values: Mapping[str, Any],
+    *,
+    folder: Path,
+    name: str = "daemon.container",
+    known: tuple[str, ...] = KEYS,
 ) -> tuple[Container | None, list[Complaint]]:
     """
     The container that a table describes, and what is wrong with it: then there is none.
@@ -26,8 +32,10 @@ def read_container(
     Args:
         values: The table.
         folder: What paths are relative to.
+        name: What complaints call the table.
+        known: The keys it may have.
     """
-    table = Table(values, name="daemon.container", known=_KEYS)
+    table = Table(values, name=name, known=known)
     table.refuse_unknown()
     given: dict[str, Any] = {
         "image": table.text("image"),
@@ -69,7 +77,7 @@ def _port(table: Table) -> int:
     if type(port) is int:
         return port
     if port is None:
-        table.complain("port", "is missing: on which port does the daemon listen, in there?")
+        table.complain("port", "is missing: on which port does it listen, in there?")
     else:
         table.complain("port", "expected a whole number, 1 to 65535")
     return _SOME_PORT

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from harness.address import Address
 from harness.complaints import Complaint, did_you_mean, found, refused
-from harness.daemons.base import Container, Daemon, Limits
+from harness.daemons.base import Container, Daemon, Limits, Provider
 from harness.daemons.command import Command
 from harness.daemons.container import Containerized
 from harness.daemons.running import Running, split_url
 from harness.dialects.base import Dialect
 from harness.errors import InvalidValue
+from harness.project.command import read_command
 from harness.project.container import read_container
 from harness.project.dialect import dialect_named
 from harness.project.limits import read_limits
+from harness.project.provider import read_provider
 from harness.project.table import Table
 
 __all__ = ["at_address", "daemon_from_table", "read_daemon"]
@@ -29,7 +29,7 @@ _OF_THE_PROCESS: Final = ("token_variable", "environment", "directory", "start_t
 _KEYS: Final = (
     *_EITHER,
     *("dialect", "path", "headers", "subprotocols", "token_from", "promises", "ca_file"),
-    *("allow_remote", "container", "limits"),
+    *("allow_remote", "container", "limits", "provider"),
     *_OF_THE_PROCESS,
 )
 _LITERAL: Final = (
@@ -39,8 +39,7 @@ _LITERAL: Final = (
 # What the constructors call otherwise.
 _KEY_OF: Final = {"template": "command"}
 # Stand in for what is wrong, so that the rest can be judged.
-_SOME_COMMAND: Final = ("{port}",)
-_SOME_CONTAINER: Final = Container(image="some", port=1)
+_SOME_PROVIDER: Final = Provider(template=("{port}",))
 _SOME_ADDRESS: Final = Address("localhost", 1)
 _SOME_TOKEN: Final = "token"  # noqa: S105 - no secret
 
@@ -65,7 +64,7 @@ def daemon_from_table(table: Mapping[str, Any], *, where: str, folder: Path) -> 
 
 def at_address(table: Mapping[str, Any], address: str) -> dict[str, Any]:
     """The table of the same daemon where it runs already, at that address."""
-    gone = {*_EITHER, *_OF_THE_PROCESS, "container", "limits"}
+    gone = {*_EITHER, *_OF_THE_PROCESS, "container", "limits", "provider"}
     try:
         _, tls, path = split_url(address)
     except InvalidValue:
@@ -86,6 +85,8 @@ def read_daemon(values: Mapping[str, Any], *, folder: Path) -> tuple[Daemon, lis
     either = [key for key in _EITHER if key in table]
     misspelt = any(did_you_mean(key, _EITHER) for key in values if key not in _KEYS)
     container = _container(table, folder)
+    provider = _provider(table, folder)
+    provided = provider is not None
     boxed = "container" in table and not either
     if not either and not misspelt and not boxed:
         why = "wants a command that starts it, a container, or an address"
@@ -102,15 +103,18 @@ def read_daemon(values: Mapping[str, Any], *, folder: Path) -> tuple[Daemon, lis
         "ca_file": _file(table, folder),
         "allow_remote": table.flag("allow_remote"),
         "limits": _limits(table),
+        "provider": provider,
     }
     kind: type[Daemon]
     if either == ["address"]:
         kind, more = Running, _running(table)
     elif boxed:
         kind, more = Containerized, {**_in_a_container(table), "container": container}
-        more["container"] = container or _SOME_CONTAINER
+        some = Container(image="some", port=1, command=_some_command(provided))
+        more["container"] = container or some
     else:
-        kind, more = Command, {**_command(table, folder), "container": container}
+        words = _command(table, folder, provided=provided)
+        kind, more = Command, {**words, "container": container}
     chosen = {key: value for key, value in {**given, **more}.items() if value is not None}
     try:
         daemon = kind(**chosen)
@@ -134,6 +138,21 @@ def _container(table: Table, folder: Path) -> Container | None:
     container, complaints = read_container(values, folder=folder)
     table.complaints += complaints
     return container
+
+
+def _provider(table: Table, folder: Path) -> Provider | None:
+    values = table.values.get("provider")
+    if values is None:
+        return None
+    if "address" in table:
+        table.complain("provider", "is for a daemon that is started here, not for an address")
+        return None
+    if not isinstance(values, dict):
+        table.complain("provider", f"expected a table, found {found(values)}")
+        return _SOME_PROVIDER
+    provider, complaints = read_provider(values, folder=folder)
+    table.complaints += complaints
+    return provider or _SOME_PROVIDER
 
 
 def _limits(table: Table) -> Limits | None:
@@ -230,23 +249,14 @@ def _running(table: Table) -> dict[str, Any]:
     return {"address": address, "tls": tls, "path": path}
 
 
-def _command(table: Table, folder: Path) -> dict[str, Any]:
-    directory = table.path("directory", under=folder) or folder
-    environment = table.named_texts("environment")
-    words = _words(table)
-    if not directory.is_dir():
-        table.complain("directory", f"there is no folder {directory}")
-    elif words and words[0]:
-        search = (environment or {}).get("PATH")
-        trouble = _why_not_run(words[0], directory, search=search)
-        if trouble is not None:
-            table.complain("command", trouble)
+def _command(table: Table, folder: Path, *, provided: bool) -> dict[str, Any]:
+    words = read_command(table, folder=folder)
     tls = table.flag("tls")
     name = table.text("token_variable") if "token_from" in table else None
     return {
-        "template": _SOME_COMMAND if words is None else words,
-        "directory": directory,
-        "environment": environment,
+        "template": _some_command(provided) if words.template is None else words.template,
+        "directory": words.directory,
+        "environment": words.environment,
         "start_timeout_s": table.number("start_timeout_s"),
         # Without a command there might be an address with TLS.
         "tls": tls if "command" in table else True,
@@ -254,35 +264,6 @@ def _command(table: Table, folder: Path) -> dict[str, Any]:
     }
 
 
-def _words(table: Table) -> tuple[str, ...] | None:
-    """The command, as a list or split as a shell would."""
-    value = table.values.get("command")
-    if value is None or type(value) is list:
-        return table.texts("command")
-    if type(value) is not str:
-        table.complain("command", f"expected text or a list of texts, found {found(value)}")
-        return None
-    try:
-        return tuple(shlex.split(value))
-    except ValueError as error:
-        table.complain("command", f"cannot be split into words: {error}")
-        return None
-
-
-def _why_not_run(program: str, directory: Path, *, search: str | None) -> str | None:
-    """What is wrong with a program, found as its start would find it; None: nothing."""
-    if "{" in program:
-        return None
-    if "/" not in program:
-        if shutil.which(program, path=search):
-            return None
-        here = shutil.which(str(directory / program))
-        return f'there is no program "{program}" on PATH' + (
-            f'; for the one in {directory}, write "./{program}"' if here else ""
-        )
-    path = directory / program
-    if shutil.which(str(path)):
-        return None
-    if path.is_file():
-        return f"{path} may not be executed; `chmod +x` it, or name what runs it first"
-    return f"there is no program {path}"
+def _some_command(provided: bool) -> tuple[str, ...]:  # noqa: FBT001
+    """In place of one that is wrong: it complains of nothing else."""
+    return ("{port}", "{provider}") if provided else ("{port}",)

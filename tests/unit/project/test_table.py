@@ -36,7 +36,7 @@ _KEYS = st.sampled_from(
     [
         *("command", "address", "dialect", "path", "headers", "subprotocols", "token_from"),
         *("promises", "ca_file", "allow_remote", "token_variable", "environment", "directory"),
-        *("start_timeout_s", "tls", "token", "comand", ""),
+        *("start_timeout_s", "tls", "token", "comand", "", "provider"),
     ]
 )
 _TABLES = st.builds(

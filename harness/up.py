@@ -20,7 +20,8 @@ from harness.environment.backends import OWN_PROXIES, Choice, name_of_proxy, sta
 from harness.environment.base import Environment
 from harness.environment.clean_up import notes_of
 from harness.environment.dialling import session_with
-from harness.environment.stack import ANY_PORT, Part, Stack
+from harness.environment.parts import ANY_PORT
+from harness.environment.stack import Stack
 from harness.errors import (
     EXIT_FAILED,
     EXIT_VALID,
@@ -146,8 +147,7 @@ async def _until_something_ends(environment: Environment) -> None:
 
 
 def _refuse_dead(stack: Stack) -> None:
-    parts: dict[str, Part] = {"daemon": stack.site, "proxy": stack.server}
-    for name, part in parts.items():
+    for name, part in stack.parts.items():
         if how := part.trouble:
             tail = "\n".join(part.written().splitlines()[-_LOG_LINES:]) or "(it wrote nothing)"
             log = stack.household.directory / f"{name}.log"
@@ -196,6 +196,9 @@ def _told(environment: Environment, directory: Path, *, call: str | None) -> Ite
         ("the daemon", environment.daemon_url, f"{daemon.type}, {whose}"),
         ("the proxy", api, served),
     ]
+    if (behind := stack.behind) is not None:
+        note = f"started here; before it the proxy {behind.hop.proxy}"
+        places.append(("its provider", environment.provider_url, note))
     wide = max(len(url) for _, url, _ in places)
     yield ""
     for label, url, note in places:

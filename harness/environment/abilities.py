@@ -13,7 +13,14 @@ from typing import Final
 from harness.daemons.base import Daemon
 from harness.environment.probe import ResetPath
 
-__all__ = ["ABILITIES", "HARMS_THE_DAEMON", "OF_THE_DAEMON", "abilities_of", "reset_abilities"]
+__all__ = [
+    "ABILITIES",
+    "HARMS_THE_DAEMON",
+    "OF_A_PROGRAM",
+    "OF_THE_DAEMON",
+    "abilities_of",
+    "reset_abilities",
+]
 
 ABILITIES: Final[Mapping[str, str]] = {
     "rst": "a TCP reset reaches the client as one",
@@ -29,13 +36,20 @@ ABILITIES: Final[Mapping[str, str]] = {
     "memory_limit": "the daemon's memory can be limited while it runs",
     "cpu_limit": "the daemon's CPU time can be limited while it runs",
     "descriptor_limit": "the daemon's open files can be limited while it runs",
+    "provider": "faults can be put between the daemon and the provider behind it, and on that",
+    "executions": "the provider keeps a log of executions that the harness reads",
 }
 """Every ability, and what it means."""
 
-HARMS_THE_DAEMON: Final = ("process", "network", "memory_limit", "cpu_limit", "descriptor_limit")
-"""Those that harm it for everybody who uses it."""
+_HARMS: Final = ("process", "network", "memory_limit", "cpu_limit", "descriptor_limit")
 
-OF_THE_DAEMON: Final = (*HARMS_THE_DAEMON, "effects", "docker")
+HARMS_THE_DAEMON: Final = (*_HARMS, "provider")
+"""Those that harm it for everybody who uses it; what it makes of its provider's faults it keeps."""
+
+OF_A_PROGRAM: Final = (*_HARMS, "docker")
+"""Those that hang on where a program runs, a daemon or a provider."""
+
+OF_THE_DAEMON: Final = (*OF_A_PROGRAM, "effects")
 """Those that hang on where the daemon runs."""
 
 _NO_FRAMES: Final = "no fault of this version looks into frames"

@@ -8,11 +8,11 @@ proxies that we made are touched.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from harness.address import Address, address_of_url, refuse_remote
-from harness.daemons.base import Daemon
+from harness.daemons.base import Daemon, Limits
 from harness.environment import kernel
 from harness.environment.abilities import OF_THE_DAEMON
 from harness.environment.dialling import session_with
@@ -20,10 +20,13 @@ from harness.environment.household import Household
 from harness.environment.legs import StandIn, nobody
 from harness.environment.limits import BEGINNING, Mark
 from harness.environment.making import make_proxy, remove_proxy, taken
+from harness.environment.parts import ANY_PORT, LOOPBACK
 from harness.environment.processes import Started
-from harness.environment.stack import ANY_PORT, LOOPBACK
 from harness.errors import EnvironmentFailed, InvalidValue, ProxyError
 from harness.proxy.control import Control, ProxyState
+
+if TYPE_CHECKING:
+    from harness.environment.networks import Network
 
 __all__ = ["AttachedDaemon", "AttachedProxy"]
 
@@ -63,6 +66,11 @@ class AttachedDaemon:
     def inner_address(self) -> Address:
         """The same: it has no network of its own."""
         return self.address
+
+    @property
+    def limits(self) -> Limits:
+        """Nobody here knows; none can be put on it."""
+        return self.daemon.limits
 
     @property
     def abilities(self) -> Mapping[str, str | None]:
@@ -177,6 +185,7 @@ class AttachedProxy:
         url: Its API.
         household: Who has our proxies removed should the harness die.
         allow_remote: Whether it may be on another machine.
+        network: Where the daemons behind it stand, if they are containers.
 
     Raises:
         InvalidValue: If the URL is none, or not on this machine without leave.
@@ -188,11 +197,19 @@ class AttachedProxy:
     host_of_harness: Final = LOOPBACK
     trouble: Final = None
 
-    def __init__(self, url: str, household: Household, *, allow_remote: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        household: Household,
+        *,
+        allow_remote: bool = False,
+        network: Network | None = None,
+    ) -> None:
         address = address_of_url(url, schemes=("http",))
         refuse_remote(address, what="proxy server", allow_remote=allow_remote)
         self.control = Control(f"http://{address}")
         self._household = household
+        self._network = network
         self._version = ""
         self._tells = False
 
@@ -200,6 +217,11 @@ class AttachedProxy:
     def program(self) -> Started:
         """Refused: nobody here started it."""
         raise InvalidValue(f"the proxy server at {self.control.url} was started by somebody else")
+
+    @property
+    def host_for_daemons(self) -> tuple[str, str]:
+        """What this machine has on their network; without one, loopback."""
+        return LOOPBACK if self._network is None else self._network.host_of_here
 
     @property
     def backend(self) -> str:

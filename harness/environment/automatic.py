@@ -49,6 +49,8 @@ def backend_for(asked: str, daemon: Daemon, proxy: str) -> Chosen:
         return Chosen(LOCAL, "the daemon runs already")
     if daemon.container is None:
         return Chosen(LOCAL, f"the daemon {daemon.type} has no container to run in")
+    if daemon.provider is not None and daemon.provider.container is None:
+        return Chosen(LOCAL, f"the provider of {daemon.type} has no container to run in")
     try:
         found = engine()
         missing = [name for name in _images(daemon, proxy) if found.images.id(name) is None]
@@ -102,10 +104,11 @@ def _images(daemon: Daemon, proxy: str) -> list[str]:
     """Those that it takes."""
     own, toxiproxy = _ours()
     assert daemon.container is not None
-    image = daemon.container.image
+    behind = None if daemon.provider is None else daemon.provider.container
+    images = [box.image for box in (daemon.container, behind) if box is not None]
     # What is built, or a Compose project, says itself what it lacks.
-    its = [] if image is None else [own if image == OWN_NAME else image]
-    return its + ([toxiproxy] if proxy == TOXIPROXY else [])
+    its = [own if image == OWN_NAME else image for image in images if image is not None]
+    return [*dict.fromkeys(its), *([toxiproxy] if proxy == TOXIPROXY else [])]
 
 
 def _ours() -> tuple[str, str]:

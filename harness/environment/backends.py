@@ -16,14 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from harness.clock import fresh_id
-from harness.daemons.base import Container, Daemon
-from harness.environment.attached import AttachedDaemon, AttachedProxy
+from harness.daemons.base import Daemon
+from harness.environment.attached import AttachedProxy
 from harness.environment.base import Environment
+from harness.environment.behind import Behind
+from harness.environment.hops import EDGE, PROVIDER, HopName
 from harness.environment.household import Household
-from harness.environment.local import LocalDaemon, LocalProxy
+from harness.environment.local import LocalProxy
+from harness.environment.parts import Server
 from harness.environment.paths import PATHS, NetworkPath
 from harness.environment.processes import Reaper
-from harness.environment.stack import Server, Site, Stack
+from harness.environment.sites import provider_site_of, site_of
+from harness.environment.stack import Stack
 from harness.environment.tapped import Tapped
 from harness.errors import EnvironmentFailed, InvalidValue
 from harness.history import Recorder
@@ -176,7 +180,7 @@ def server_of(
             real, LocalProxy(household, allow_remote=True, recorder=recorder, log="tap.log")
         )
     if proxy != EMBEDDED:
-        return AttachedProxy(proxy, household, allow_remote=allow_remote)
+        return AttachedProxy(proxy, household, allow_remote=allow_remote, network=network)
     return LocalProxy(
         household,
         seed=seed,
@@ -184,6 +188,7 @@ def server_of(
         port=port,
         # A container's own address is none of loopback.
         allow_remote=allow_remote or network is not None,
+        network=network,
         recorder=recorder,
     )
 
@@ -200,6 +205,7 @@ def stack_of(
     reaper: Reaper | None = None,
     server: Server | None = None,
     network: Network | None = None,
+    provider_proxy: str | None = None,
     connect: Callable[[], Engine] = engine,
 ) -> Stack:
     """
@@ -210,16 +216,19 @@ def stack_of(
         choice: Where, and behind what.
         directory: Where logs and effects go; None keeps them only while it runs.
         recorder: Where starts and ends are noted.
-        seed: Root seed of our proxy's draws.
+        seed: Root seed of our proxy's draws; on a server that others use too, of those on the
+            way to the daemon's provider.
         proxy_command: What to start as our proxy, without its options.
         proxy_port: The port of the proxy server's API; 0 lets the system choose.
         reaper: Who cleans up if the harness dies; None: one of its own.
         server: A proxy server that others use too, instead of one of its own.
         network: A network that others use too, instead of one of its own.
+        provider_proxy: What the proxy before the daemon's provider is called; None: as
+            `name_of_proxy` says.
         connect: Finds the container engine, where one is needed.
 
     Raises:
-        InvalidValue: If the proxy's URL is none, or the daemon cannot run there.
+        InvalidValue: If the proxy's URL is none, or the daemon or its provider cannot run there.
         EnvironmentFailed: If there is no container engine where one is needed.
     """
     household = Household(directory=directory, reaper=reaper)
@@ -227,24 +236,13 @@ def stack_of(
     own = None
     if boxed and network is None:
         own = network_of(household, path=choice.path, connect=connect)
-    ground = network or own
-    site: Site
-    if daemon.address is not None:
-        site = AttachedDaemon(daemon)
-    elif boxed and ground is not None:
-        from harness.environment.compose_daemon import ComposeDaemon
-        from harness.environment.container_daemon import ContainerDaemon
-
-        composed = _with_container(daemon).compose is not None
-        kind = ComposeDaemon if composed else ContainerDaemon
-        site = kind(daemon, household, ground, recorder=recorder)
-    else:
-        site = LocalDaemon(daemon, household, recorder=recorder)
+    ground = (network or own) if boxed else None
+    site = site_of(daemon, household, ground, recorder=recorder)
     lent = server is not None
     before = server or server_of(
         choice.proxy,
         household,
-        network=ground if boxed else None,
+        network=ground,
         seed=seed,
         command=proxy_command,
         port=proxy_port,
@@ -253,24 +251,20 @@ def stack_of(
         recorder=recorder,
         connect=connect,
     )
-    return Stack(household, site, before, network=own, lent=lent, recorder=recorder)
+    behind = None
+    provider = provider_site_of(daemon, household, ground, recorder=recorder)
+    if provider is not None:
+        name = provider_proxy or name_of_proxy(choice.proxy, PROVIDER)
+        behind = Behind(provider, before, proxy=name, seed=seed)
+    return Stack(household, site, before, behind=behind, network=own, lent=lent, recorder=recorder)
 
 
-def _with_container(daemon: Daemon) -> Container:
-    if daemon.container is None:
-        raise InvalidValue(
-            f'the daemon "{daemon.type}" has no container to run in',
-            [("next", "say of what image, in [tool.harness.daemon.container]; or backend local")],
-        )
-    return daemon.container
-
-
-def name_of_proxy(proxy: str) -> str:
+def name_of_proxy(proxy: str, hop: HopName = EDGE) -> str:
     """
-    What an environment's proxy is called: on a server of ours always the same, for draws hang
+    What the proxy on a hop is called: on a server of ours always the same, for draws hang
     on it; on somebody else's as nobody else's is.
     """
-    return "edge" if proxy in OWN_PROXIES else f"edge-{fresh_id()}"
+    return hop if proxy in OWN_PROXIES else f"{hop}-{fresh_id()}"
 
 
 class OwnEnvironment(Environment):

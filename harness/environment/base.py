@@ -1,31 +1,36 @@
 """
 What a test stands on, whatever backend it runs on.
 
-An `Environment` is one proxy before a running daemon, with a record of its own. It
-keeps nothing that belongs to an event loop, so synchronous fixtures can hand it to
-tests on any loop.
+An `Environment` is one proxy before a running daemon, with a record of its own, and the hop
+from that daemon to its provider, where it has one. It keeps nothing that belongs to an event
+loop, so synchronous fixtures can hand it to tests on any loop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from harness.address import Address
 from harness.client.session import Session
 from harness.environment.clean_up import put_away
 from harness.environment.dialling import session_with
+from harness.environment.healing import heal
+from harness.environment.hops import EDGE, PROVIDER, Hop, HopName, refuse_no_hop
 from harness.environment.injection import Injection
 from harness.environment.own import refuse_when_full
 from harness.environment.stack import Stack
-from harness.errors import HealFailed, InvalidValue, ProgramExited, ProxyError
+from harness.errors import InvalidValue, ProgramExited
 from harness.faults.base import Fault
 from harness.history import Recorder
 from harness.proxy.control import Control
-from harness.records import Effect, ProxyEvent, read_lines
+from harness.records import Effect, Execution, ProxyEvent, read_lines
 
 __all__ = ["Environment"]
+
+T = TypeVar("T")
 
 
 class Environment:
@@ -73,6 +78,7 @@ class Environment:
         self._open = False
         self._seen = 0
         self._effects_from = 0
+        self._executions_from = 0
 
     @property
     def address(self) -> Address:
@@ -108,6 +114,22 @@ class Environment:
         return self.stack.daemon.url(self.stack.site.address)
 
     @property
+    def provider_url(self) -> str:
+        """
+        The provider's own address, past the proxy before it: "http://host:port".
+
+        Raises:
+            InvalidValue: If this daemon has none that we know of, or this environment is not up.
+        """
+        behind = self.stack.behind
+        if behind is None:
+            why = self.stack.abilities["provider"]
+            raise InvalidValue(f"there is no provider: {why}")
+        if not self._open:
+            raise self._not_up()
+        return f"http://{behind.site.address}"
+
+    @property
     def control(self) -> Control:
         """The proxy server's API."""
         return self.stack.control
@@ -132,10 +154,10 @@ class Environment:
         return self
 
     async def _begin(self) -> None:
-        effects = self.stack.site.effects_file
-        if effects is not None and effects.exists():
-            # Earlier effects of a daemon that others used belong to somebody else's record.
-            self._effects_from = effects.stat().st_size
+        # What a daemon did that others used belongs to somebody else's record.
+        self._effects_from = _size(self.stack.site.effects_file)
+        if self.stack.behind is not None:
+            self._executions_from = _size(self.stack.behind.site.executions_file)
         # So do the events of earlier proxies of this server.
         self._seen = await self._newest_event()
         site, server = self.stack.site, self.stack.server
@@ -227,14 +249,19 @@ class Environment:
         self.sessions.append(session)
         return session
 
-    def inject(self, fault: Fault) -> Injection:
+    def inject(self, fault: Fault, *, hop: HopName = EDGE) -> Injection:
         """
         A guard: `async with env.inject(Latency(latency_ms=200)):` puts the fault on and takes
         it off again, whatever happens inside.
 
+        Args:
+            fault: What to put on.
+            hop: Where: "edge", between client and daemon, or "provider", between the daemon and
+                the provider behind it. What harms a process harms the one at the far end.
+
         Raises:
-            InvalidValue: If it is no fault, or this environment cannot do what it needs, or is
-                not up.
+            InvalidValue: If it is no fault or no hop, or this environment cannot do what it
+                needs, or is not up.
         """
         if not isinstance(fault, Fault):
             raise InvalidValue(
@@ -243,21 +270,37 @@ class Environment:
             )
         if not self._open:
             raise self._not_up()
-        # What was not probed is tried.
-        known = {name: why for name, why in self.abilities.items() if why is not None}
-        lacking = [(name, known[name]) for name in sorted(fault.needs) if name in known]
-        if lacking:
-            raise InvalidValue(f"{fault.type} cannot be done here", lacking)
+        refuse_no_hop(hop)
+        self._refuse_unable(fault, hop)
         injection = Injection(
             fault,
             f"{fault.type}-{len(self.injections) + 1}",
-            stack=self.stack,
-            proxy=self.name,
+            hop=self._hops[hop],
+            control=self.control,
             recorder=self._recorder,
             collect=self.collect,
         )
         self.injections.append(injection)
         return injection
+
+    @property
+    def _hops(self) -> dict[HopName, Hop]:
+        stack = self.stack
+        edge = Hop(name=EDGE, proxy=self.name, site=stack.site, tightened=stack.tightened)
+        return {EDGE: edge} if stack.behind is None else {EDGE: edge, PROVIDER: stack.behind.hop}
+
+    def _refuse_unable(self, fault: Fault, hop: HopName) -> None:
+        needs, there = fault.needs, self.abilities
+        where = "here"
+        if hop == PROVIDER:
+            needs, where = needs | {PROVIDER}, "on the way to the provider"
+            # What resets do was tried on the way to the client, which is another.
+            of_it = {} if self.stack.behind is None else self.stack.behind.site.abilities
+            there = {**self.stack.server.abilities, **of_it, PROVIDER: there[PROVIDER]}
+        # What was not probed is tried.
+        lacking = [(name, why) for name in sorted(needs) if (why := there.get(name)) is not None]
+        if lacking:
+            raise InvalidValue(f"{fault.type} cannot be done {where}", lacking)
 
     async def heal(self) -> None:
         """
@@ -267,35 +310,11 @@ class Environment:
         Raises:
             HealFailed: If something is still there.
         """
-        site = self.stack.site
-        self.stack.tightened.clear()
-        steps = [site.unlimit(), site.connect(), site.resume()]
-        # A daemon that ended by itself stays as it is: that is no fault of ours.
-        if site.trouble is None:
-            steps.append(site.revive())
-        steps.append(self._clear_proxy())
-        await put_away(None, *steps)
-
-    async def _clear_proxy(self) -> None:
-        try:
-            state = await self.control.proxy(self.name)
-        except ProxyError as error:
-            # A proxy that was removed harms nobody.
-            if error.status == 404:
-                return
-            raise
-        if state.enabled and not state.toxics:
-            return
-        for toxic in state.toxics:
-            await self.control.remove_toxic(self.name, toxic.name)
-        state = await self.control.update(self.name, enabled=True)
-        if state.toxics or not state.enabled:
-            left = [toxic.name for toxic in state.toxics] or ["the proxy is disabled"]
-            raise HealFailed(f"proxy {self.name} is not healed: {', '.join(left)}")
+        await heal(list(self._hops.values()), self.control)
 
     async def collect(self) -> list[ProxyEvent]:
         """
-        Take the proxy's new events into the record.
+        Take the new events of the proxies on its hops into the record.
 
         Returns:
             Those that are new since the last time.
@@ -303,9 +322,10 @@ class Environment:
         fresh = await self._events()
         mine = [event for event in fresh if event.seq > self._seen]
         self._seen = max([self._seen, *(event.seq for event in mine)])
-        mine = [event for event in mine if event.proxy in (self.name, None)]
+        hops = {hop.proxy: name for name, hop in self._hops.items()}
+        mine = [event for event in mine if event.proxy is None or event.proxy in hops]
         for event in mine:
-            self._record(event)
+            self._record(event, hops.get(event.proxy or self.name, EDGE))
         self.events += mine
         return mine
 
@@ -317,8 +337,9 @@ class Environment:
         witness = self.stack.server.witness
         return [] if witness is None else await witness.events(since=self._seen)
 
-    def _record(self, event: ProxyEvent) -> None:
+    def _record(self, event: ProxyEvent, hop: HopName) -> None:
         value = {
+            "hop": None if hop == EDGE else hop,
             "seq": event.seq,
             "connection": event.connection,
             "stream": event.stream,
@@ -347,8 +368,31 @@ class Environment:
         why = self.abilities["effects"]
         if file is None or why:
             raise InvalidValue(f"there is no effect log to read: {why}")
-        try:
-            data = file.read_bytes()
-        except FileNotFoundError:
-            return []
-        return read_lines(data[self._effects_from :], Effect)[0]
+        return _new_in(file, self._effects_from, Effect)
+
+    def executions(self) -> list[Execution]:
+        """
+        What the provider's log of executions got since this environment was entered; a torn last
+        line is left out.
+
+        Raises:
+            InvalidValue: If there is no provider, or it writes no such log that we can read.
+        """
+        behind, why = self.stack.behind, self.abilities["executions"]
+        if behind is None or why:
+            raise InvalidValue(f"there is no log of executions to read: {why}")
+        return _new_in(behind.site.executions_file, self._executions_from, Execution)
+
+
+def _size(file: Path | None) -> int:
+    """How long a file is, in bytes; 0 where there is none."""
+    return file.stat().st_size if file is not None and file.exists() else 0
+
+
+def _new_in(file: Path, since: int, shape: type[T]) -> list[T]:
+    """The records of a file from that byte on; none where there is no file."""
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return []
+    return read_lines(data[since:], shape)[0]

@@ -22,7 +22,8 @@ from harness.environment.abilities import OF_THE_DAEMON
 from harness.environment.clean_up import put_away
 from harness.environment.compose import Compose
 from harness.environment.compose_override import Plan, as_yaml, override, undetermined
-from harness.environment.container_daemon import STOP_S, ContainerDaemon
+from harness.environment.container_daemon import ContainerDaemon
+from harness.environment.container_site import STOP_S
 from harness.environment.containers import OWNER, RUN, Box
 from harness.environment.household import Household
 from harness.environment.logs import Log

@@ -23,9 +23,9 @@ from harness.environment.limits import BEGINNING, Mark
 from harness.environment.logs import Log
 from harness.environment.making import make_proxy, remove_proxy
 from harness.environment.networks import Network
+from harness.environment.parts import ANY_PORT, LOOPBACK
 from harness.environment.processes import note_program, reserve_port
 from harness.environment.readiness import answers
-from harness.environment.stack import ANY_PORT, LOOPBACK
 from harness.environment.threads import in_thread
 from harness.errors import EnvironmentFailed, ProgramExited, ProxyError, StartTimeout
 from harness.history import Recorder, Silent
@@ -106,9 +106,18 @@ class ContainerProxy:
         """An address of this machine to listen on, and what it is called in there."""
         if not self.inside or self._network is None:
             return LOOPBACK
-        if self._network.is_here:
-            return self._network.gateway, self._network.gateway
-        return "127.0.0.1", "host.docker.internal"
+        return self._network.host_of_here
+
+    @property
+    def host_for_daemons(self) -> tuple[str, str]:
+        """
+        On the daemon's network its own address; on the host's that which the host has on it,
+        wherever the engine's networks are.
+        """
+        if self._network is None:
+            return LOOPBACK
+        where = self._own_address if self.inside else self._network.gateway
+        return where, where
 
     @property
     def control(self) -> Control:
@@ -227,7 +236,8 @@ class ContainerProxy:
         Raises:
             EnvironmentFailed: If it cannot be made, or all that is published is in use.
         """
-        if not self.inside:
+        for_daemons = listen is not None and listen.host == self._own_address
+        if not self.inside or for_daemons:
             return await make_proxy(
                 self.control, name, upstream=upstream, listen=listen or ANY_PORT, seed=seed
             )

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from harness.clock import now
 from harness.environment.dialling import session_with
-from harness.environment.stack import Site
+from harness.environment.parts import DaemonSite
 from harness.errors import CallFailed, CallUnknown, ConnectFailed, EnvironmentFailed
 
 __all__ = ["changes", "settled"]
@@ -23,7 +23,7 @@ _LONGEST_PAUSE_S: Final = 0.05
 _SETTLING_PAUSE_S: Final = 0.01
 
 
-async def _fingerprint(site: Site) -> dict[str, Any]:
+async def _fingerprint(site: DaemonSite) -> dict[str, Any]:
     """
     What the daemon says of itself once it has taken us in; where it does not tell its
     connections, what the kernel knows of them.
@@ -50,7 +50,7 @@ async def _fingerprint(site: Site) -> dict[str, Any]:
     return seen
 
 
-async def settled(site: Site) -> dict[str, Any]:
+async def settled(site: DaemonSite) -> dict[str, Any]:
     """
     The fingerprint, once it is the same twice: what came before may just be going away.
 
@@ -75,7 +75,7 @@ async def settled(site: Site) -> dict[str, Any]:
     )
 
 
-async def changes(before: dict[str, Any], site: Site) -> dict[str, tuple[Any, Any]]:
+async def changes(before: dict[str, Any], site: DaemonSite) -> dict[str, tuple[Any, Any]]:
     """
     What is not as it was, each with before and now.
 

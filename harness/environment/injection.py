@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from harness.clock import now_ns
 from harness.environment.clean_up import put_away
-from harness.environment.stack import Stack
+from harness.environment.hops import EDGE, Hop
 from harness.errors import HarnessError, HealFailed, InvalidValue, ProxyError
 from harness.faults.base import Fault, Toxic
 from harness.history import OpType, Recorder
+from harness.proxy.control import Control
 
 __all__ = ["Injection"]
 
@@ -27,14 +28,15 @@ class Injection:
     Args:
         fault: What to put on.
         name: Names this injection: its toxic on the proxy, its lines in the record.
-        stack: Where.
-        proxy: The proxy's name in its server's API.
+        hop: Where.
+        control: The API of the server that has the proxy there.
         recorder: Where it is noted.
         collect: Takes the proxy's new events into the record.
 
     Attributes:
         entered: Whether it was ever put on.
         in_place: Whether it is on at the moment.
+        hop: Where it is.
         left_by: What was raised out of its block, if anything was.
     """
 
@@ -43,17 +45,17 @@ class Injection:
         fault: Fault,
         name: str,
         *,
-        stack: Stack,
-        proxy: str,
+        hop: Hop,
+        control: Control,
         recorder: Recorder,
         collect: Callable[[], Awaitable[object]],
     ) -> None:
         self.fault = fault
         self.name = name
-        self._site = stack.site
-        self._tightened = stack.tightened
-        self._control = stack.control
-        self._proxy = proxy
+        self.hop = hop
+        self._site = hop.site
+        self._control = control
+        self._proxy = hop.proxy
         self._recorder = recorder
         self._collect = collect
         self.entered = False
@@ -125,9 +127,14 @@ class Injection:
             process="nemesis",
             type=type,
             f=f or self.fault.type,
-            value={"name": self.name, **self.fault.settings(), **more},
+            value={"name": self.name, **self.settings(), **more},
             error=error,
         )
+
+    def settings(self) -> dict[str, Any]:
+        """What was asked for, for the record. Most are on the edge, and say nothing of it."""
+        hop = {} if self.hop.name == EDGE else {"hop": self.hop.name}
+        return {**hop, **self.fault.settings()}
 
     async def add_toxic(self, toxic: Toxic) -> None:
         """Put this injection's toxic on the wire."""
@@ -154,35 +161,35 @@ class Injection:
         if not state.enabled:
             raise HealFailed(f"proxy {state.name} is still disabled")
 
-    async def pause_daemon(self) -> None:
-        """Freeze the daemon's processes."""
+    async def pause_program(self) -> None:
+        """Freeze the processes at the far end."""
         await self._site.pause()
 
-    async def resume_daemon(self) -> None:
+    async def resume_program(self) -> None:
         """Let them go on."""
         await self._site.resume()
 
-    async def kill_daemon(self) -> None:
-        """End the daemon's processes at once."""
+    async def kill_program(self) -> None:
+        """End them at once."""
         await self._site.kill()
 
-    async def stop_daemon(self, *, within_s: float) -> None:
-        """Ask the daemon to end."""
+    async def stop_program(self, *, within_s: float) -> None:
+        """Ask them to end."""
         await self._site.stop(within_s=within_s)
 
-    async def start_daemon(self) -> None:
-        """Start the daemon where it does not run."""
+    async def start_program(self) -> None:
+        """Start what does not run there."""
         await self._site.revive()
 
-    async def disconnect_daemon(self) -> None:
-        """Cut the daemon off its network."""
+    async def disconnect_program(self) -> None:
+        """Cut it off its network."""
         await self._site.disconnect()
 
-    async def connect_daemon(self) -> None:
+    async def connect_program(self) -> None:
         """Put it back."""
         await self._site.connect()
 
-    async def limit_daemon(
+    async def limit_program(
         self,
         *,
         memory_bytes: int | None = None,
@@ -193,24 +200,24 @@ class Injection:
         Tighten its limits.
 
         Raises:
-            InvalidValue: If one is not tighter than what the daemon usually has.
+            InvalidValue: If one is not tighter than what it usually has.
         """
         given = {"memory_bytes": memory_bytes, "cpus": cpus, "descriptors": descriptors}
         tight = {name: value for name, value in given.items() if value is not None}
         for name, value in tight.items():
-            usual = getattr(self._site.daemon.limits, name)
+            usual = getattr(self._site.limits, name)
             if usual is not None and value >= usual:
                 raise InvalidValue(
                     f"{self.name} would limit nothing",
                     [(name, f"{value:g} is not below {usual:g}, which it has in any case")],
                 )
-        self._tightened[self] = tight
+        self.hop.tightened[self] = tight
         await self._site.limit(memory_bytes=memory_bytes, cpus=cpus, descriptors=descriptors)
 
-    async def unlimit_daemon(self) -> None:
+    async def unlimit_program(self) -> None:
         """Put its usual limits back, but for those that other faults have tightened."""
-        self._tightened.pop(self, None)
+        self.hop.tightened.pop(self, None)
         await self._site.unlimit()
-        still = {name: n for given in self._tightened.values() for name, n in given.items()}
+        still = {name: n for given in self.hop.tightened.values() for name, n in given.items()}
         if still:
             await self._site.limit(**still)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from harness.address import Address
 from harness.daemons.base import Daemon, Limits
@@ -28,6 +28,7 @@ from harness.environment.limits import (
 )
 from harness.environment.local_daemon import LocalDaemon
 from harness.environment.making import make_proxy, remove_proxy
+from harness.environment.parts import ANY_PORT, LOOPBACK
 from harness.environment.processes import (
     Program,
     Reaper,
@@ -36,10 +37,13 @@ from harness.environment.processes import (
     reserve_port,
 )
 from harness.environment.readiness import proxy_ready
-from harness.environment.stack import ANY_PORT, LOOPBACK, Stack
+from harness.environment.stack import Stack
 from harness.history import Recorder, Silent
 from harness.proxy.control import Control, ProxyState
 from harness.proxy.ports import Reservation
+
+if TYPE_CHECKING:
+    from harness.environment.networks import Network
 
 __all__ = ["PROXY_COMMAND", "LocalDaemon", "LocalEnvironment", "LocalProxy", "LocalStack"]
 
@@ -64,6 +68,7 @@ class LocalProxy:
         command: What to start, without its options.
         port: The port of its API; 0 lets the system choose.
         allow_remote: Whether it may connect to other machines.
+        network: Where the daemons behind it stand, if they are containers.
         log: Its log's name in the household's folder.
         recorder: Where its start and end are noted.
     """
@@ -83,6 +88,7 @@ class LocalProxy:
         command: Sequence[str] | None = None,
         port: int = 0,
         allow_remote: bool = False,
+        network: Network | None = None,
         log: str = "proxy.log",
         recorder: Recorder | None = None,
     ) -> None:
@@ -91,6 +97,7 @@ class LocalProxy:
         self._command = [*(command or PROXY_COMMAND), "--seed", str(seed)]
         self._command += ["--allow-remote"] if allow_remote else []
         self._port = port
+        self._network = network
         self._log = log
         self._recorder: Recorder = Silent() if recorder is None else recorder
         self._reservation: Reservation | None = None
@@ -115,6 +122,11 @@ class LocalProxy:
     def witness(self) -> Control | None:
         """It tells itself what happens to its connections."""
         return self.control
+
+    @property
+    def host_for_daemons(self) -> tuple[str, str]:
+        """What this machine has on their network; without one, loopback."""
+        return LOOPBACK if self._network is None else self._network.host_of_here
 
     @property
     def trouble(self) -> str | None:

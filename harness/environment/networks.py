@@ -26,6 +26,8 @@ _SUBNETS: Final = "HARNESS_DOCKER_SUBNETS"
 _DEFAULT_SUBNETS: Final = "10.231.0.0/16"
 _PREFIX: Final = 26
 _ATTEMPTS: Final = 40
+# What engines that run in a machine of their own call the one around it.
+_THIS_MACHINE: Final = "host.docker.internal"
 
 
 class Network:
@@ -77,6 +79,13 @@ class Network:
         """The address that this machine has there, where the engine runs on it."""
         assert self._subnet is not None
         return str(self._subnet[1])
+
+    @property
+    def host_of_here(self) -> tuple[str, str]:
+        """An address of this machine to listen on for containers, and what these call it."""
+        if self.is_here:
+            return self.gateway, self.gateway
+        return "127.0.0.1", _THIS_MACHINE
 
     def open(self) -> None:
         """

@@ -2,8 +2,8 @@
 Waiting until programs are ready, with errors that tell why they are not.
 
 Ready means an answer from the program itself, on its own address: a completed hello
-of the daemon, a word of the proxy that names its process. A port that accepts proves
-nothing.
+of the daemon, a word of the proxy that names its process, a provider's answer to a GET. A
+port that accepts proves nothing, and has to do only for a provider that speaks no HTTP.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from typing import Final
 
 from harness.address import Address
 from harness.clock import now
-from harness.daemons.base import Daemon
+from harness.daemons.base import Daemon, Provider
 from harness.environment.dialling import session_with
 from harness.environment.processes import Program, Started
 from harness.errors import ConnectFailed, ProgramExited, ProxyError, StartTimeout
+from harness.http.client import exchange
 from harness.proxy.control import Control
 
-__all__ = ["answers", "daemon_ready", "proxy_ready"]
+__all__ = ["answers", "daemon_ready", "provider_ready", "proxy_ready"]
 
 _POLL_S: Final = 0.02
 _LOOK_S: Final = 0.05
+_MAX_ANSWER_BYTES: Final = 1 << 20
 _HOPELESS: Final = ("unauthorized", "tls")
 _HINTS: Final = {"rejected": "check the path, the headers, the subprotocols and the token"}
 _NO_HELLO: Final = "hello was sent and never answered"
@@ -104,6 +106,58 @@ async def daemon_ready(daemon: Daemon, address: Address, program: Started) -> No
     # A query may hold what is nobody's business.
     where = f"{address}{daemon.path.partition('?')[0]}"
     await _until(ask, program, what=what, where=where, within_s=within_s, hint=lambda: hint)
+
+
+async def provider_ready(
+    provider: Provider,
+    address: Address,
+    program: Started,
+    *,
+    silent: Callable[[], Awaitable[bool]],
+) -> None:
+    """
+    Wait until the provider answers a GET of its `ready_path` with 200, on its own address.
+
+    Args:
+        provider: Which.
+        address: Where.
+        program: Its process or container.
+        silent: Whether nobody listens there, as the kernel tells; for one without a path.
+
+    Raises:
+        ProgramExited: If it ends instead.
+        StartTimeout: If it does not within `provider.start_timeout_s`.
+    """
+    path = provider.ready_path
+
+    async def ask(within_s: float) -> str | None:
+        try:
+            async with asyncio.timeout(max(_LOOK_S, within_s)):
+                if path is not None:
+                    return await _status_of(address, path)
+                await _accepts(address)
+                # What forwards ports accepts for a program that is not there.
+                return "nobody listens" if await silent() else None
+        except TimeoutError:
+            return "no answer"
+        except OSError as error:
+            return f"{type(error).__name__}: {error.strerror or error}"
+
+    within_s = provider.start_timeout_s
+    what = f"the provider was not ready within {within_s:g} s"
+    where = f"{address}{(path or '').partition('?')[0]}"
+    await _until(ask, program, what=what, where=where, within_s=within_s)
+
+
+async def _accepts(address: Address) -> None:
+    _, writer = await asyncio.open_connection(address.host, address.port)
+    writer.close()
+
+
+async def _status_of(address: Address, path: str) -> str | None:
+    """What is wrong with the answer to a GET; None: it is 200."""
+    answer = await exchange(address, "GET", path, max_bytes=_MAX_ANSWER_BYTES)
+    return None if answer.status == 200 else f"status {answer.status}"
 
 
 async def _until(

@@ -14,8 +14,8 @@ from harness.environment.clean_up import begin, put_away, side_by_side
 from harness.environment.limits import BEGINNING, Mark
 from harness.environment.local import LocalProxy
 from harness.environment.making import make_proxy, remove_proxy
+from harness.environment.parts import ANY_PORT, Server
 from harness.environment.processes import Started
-from harness.environment.stack import ANY_PORT, Server
 from harness.proxy.control import Control, ProxyState
 
 __all__ = ["Tapped"]
@@ -66,6 +66,11 @@ class Tapped:
     def host_of_harness(self) -> tuple[str, str]:
         """As the server has it."""
         return self._server.host_of_harness
+
+    @property
+    def host_for_daemons(self) -> tuple[str, str]:
+        """As the server has it."""
+        return self._server.host_for_daemons
 
     @property
     def witness(self) -> Control | None:

@@ -3,8 +3,8 @@ What faults share, and what they may act upon.
 
 A `Fault` is a value. A `Toxic` is a fault on the wire: it goes through the
 proxy's API, whichever proxy is there, and in our own proxy it also makes the
-`Pipe` that does the harm. All other faults act on the daemon's process or on the
-proxy's listener.
+`Pipe` that does the harm. All other faults act on the proxy's listener, or on the
+program behind it: on the edge the daemon, on the hop to its provider that.
 
 No socket and no clock here: pipes are handed bytes with the time they arrived.
 
@@ -63,7 +63,8 @@ Piece = bytes | End
 
 class Target(Protocol):
     """
-    What one injection may act upon. Its environment makes one for each `inject`.
+    What one injection may act upon: a proxy, and the program at the far end of its hop. Its
+    environment makes one for each `inject`.
 
     Every method is bounded in time and raises `EnvironmentFailed` or `ProxyError`
     where it could not do its part.
@@ -81,37 +82,37 @@ class Target(Protocol):
     async def open_link(self) -> None:
         """Accept connections again, and read back that it is so."""
 
-    async def pause_daemon(self) -> None:
-        """Freeze the daemon's processes."""
+    async def pause_program(self) -> None:
+        """Freeze the processes of the program."""
 
-    async def resume_daemon(self) -> None:
+    async def resume_program(self) -> None:
         """Let them go on."""
 
-    async def kill_daemon(self) -> None:
-        """End the daemon's processes at once."""
+    async def kill_program(self) -> None:
+        """End them at once."""
 
-    async def stop_daemon(self, *, within_s: float) -> None:
-        """Ask the daemon to end; kill it after that many seconds."""
+    async def stop_program(self, *, within_s: float) -> None:
+        """Ask them to end; kill them after that many seconds."""
 
-    async def start_daemon(self) -> None:
-        """Start the daemon where it does not run, and wait until it answers hello."""
+    async def start_program(self) -> None:
+        """Start the program where it does not run, and wait until it is ready."""
 
-    async def disconnect_daemon(self) -> None:
-        """Cut the daemon off its network."""
+    async def disconnect_program(self) -> None:
+        """Cut it off its network."""
 
-    async def connect_daemon(self) -> None:
+    async def connect_program(self) -> None:
         """Put it back, with its old address."""
 
-    async def limit_daemon(
+    async def limit_program(
         self,
         *,
         memory_bytes: int | None = None,
         cpus: float | None = None,
         descriptors: int | None = None,
     ) -> None:
-        """Tighten those of the daemon's limits that are given."""
+        """Tighten those of its limits that are given."""
 
-    async def unlimit_daemon(self) -> None:
+    async def unlimit_program(self) -> None:
         """Put its usual limits back, but for those that other faults have tightened."""
 
 
@@ -276,7 +277,8 @@ class Toxic(Fault):
     A fault on one direction of the wire.
 
     Args:
-        stream: "upstream" (client to daemon) or "downstream" (replies).
+        stream: "upstream" (client to daemon) or "downstream" (replies). On the hop to its
+            provider the daemon is the client.
         toxicity: The share of connections it affects, 0 to 1. In our proxy the draw
             hangs on seed, toxic, connection and direction; Toxiproxy cannot be seeded.
 

@@ -37,8 +37,8 @@ class CpuLimit(Fault):
 
     async def inject(self, target: Target) -> None:
         """Put it on."""
-        await target.limit_daemon(cpus=self.cpus)
+        await target.limit_program(cpus=self.cpus)
 
     async def lift(self, target: Target) -> None:
         """Put the old one back."""
-        await target.unlimit_daemon()
+        await target.unlimit_program()

@@ -38,8 +38,8 @@ class DescriptorLimit(Fault):
 
     async def inject(self, target: Target) -> None:
         """Put it on."""
-        await target.limit_daemon(descriptors=self.descriptors)
+        await target.limit_program(descriptors=self.descriptors)
 
     async def lift(self, target: Target) -> None:
         """Put the old one back."""
-        await target.unlimit_daemon()
+        await target.unlimit_program()

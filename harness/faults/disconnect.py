@@ -23,8 +23,8 @@ class Disconnect(Fault):
 
     async def inject(self, target: Target) -> None:
         """Cut it off."""
-        await target.disconnect_daemon()
+        await target.disconnect_program()
 
     async def lift(self, target: Target) -> None:
         """Put it back."""
-        await target.connect_daemon()
+        await target.connect_program()

@@ -23,8 +23,8 @@ class Kill(Fault):
 
     async def inject(self, target: Target) -> None:
         """Kill it, and wait until it is gone."""
-        await target.kill_daemon()
+        await target.kill_program()
 
     async def lift(self, target: Target) -> None:
         """Start it, and wait until it answers hello on its own address."""
-        await target.start_daemon()
+        await target.start_program()

@@ -39,8 +39,8 @@ class MemoryLimit(Fault):
 
     async def inject(self, target: Target) -> None:
         """Put it on."""
-        await target.limit_daemon(memory_bytes=self.limit_bytes)
+        await target.limit_program(memory_bytes=self.limit_bytes)
 
     async def lift(self, target: Target) -> None:
         """Put the old one back."""
-        await target.unlimit_daemon()
+        await target.unlimit_program()

@@ -22,8 +22,8 @@ class Pause(Fault):
 
     async def inject(self, target: Target) -> None:
         """Freeze it."""
-        await target.pause_daemon()
+        await target.pause_program()
 
     async def lift(self, target: Target) -> None:
         """Let it go on."""
-        await target.resume_daemon()
+        await target.resume_program()

@@ -37,9 +37,9 @@ class Restart(Fault):
 
     async def inject(self, target: Target) -> None:
         """Stop it and start it again."""
-        await target.stop_daemon(within_s=self.within_s)
-        await target.start_daemon()
+        await target.stop_program(within_s=self.within_s)
+        await target.start_program()
 
     async def lift(self, target: Target) -> None:
         """See that it runs."""
-        await target.start_daemon()
+        await target.start_program()

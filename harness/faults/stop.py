@@ -38,8 +38,8 @@ class Stop(Fault):
 
     async def inject(self, target: Target) -> None:
         """Stop it, and wait until it is gone."""
-        await target.stop_daemon(within_s=self.within_s)
+        await target.stop_program(within_s=self.within_s)
 
     async def lift(self, target: Target) -> None:
         """Start it, and wait until it answers hello on its own address."""
-        await target.start_daemon()
+        await target.start_program()

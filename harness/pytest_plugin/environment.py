@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from harness.environment.base import Environment
+from harness.environment.hops import EDGE, HopName
 from harness.environment.injection import Injection
 from harness.environment.stack import Stack
 from harness.faults.base import Fault
@@ -45,9 +46,9 @@ class TestEnvironment(Environment):
         where = self.url if self._open else "put away"
         return f"TestEnvironment({self.name!r}, {where}, {self.stack.daemon.type})"
 
-    def inject(self, fault: Fault) -> Guard:  # type: ignore[override]
+    def inject(self, fault: Fault, *, hop: HopName = EDGE) -> Guard:  # type: ignore[override]
         """A guard for `async with` and for `with`; see `Environment.inject`."""
-        return Guard(super().inject(fault), self._portal)
+        return Guard(super().inject(fault, hop=hop), self._portal)
 
     def run(self, work: Coroutine[Any, Any, T], *, within_s: float = 60.0) -> T:
         """

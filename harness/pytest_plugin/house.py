@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.address import Address, address_of_url
+from harness.clock import fresh_id
 from harness.daemons.base import Daemon
 from harness.environment import kernel
 from harness.environment.backends import (
@@ -28,7 +29,9 @@ from harness.environment.backends import (
 )
 from harness.environment.clean_up import put_away
 from harness.environment.fingerprint import changes, settled
+from harness.environment.hops import PROVIDER
 from harness.environment.household import Household
+from harness.environment.parts import Server
 from harness.environment.probe import ResetPath
 from harness.environment.processes import Reaper
 from harness.environment.remains import left_of, sweep
@@ -203,7 +206,7 @@ class House:
                 # Whoever was not asked for the longest stands first.
                 self._shared.remove(shared)
                 self._shared.append(shared)
-                if shared.stack.site.trouble is None and self._servants.serves(shared.stack.server):
+                if not _troubled(shared.stack) and self._servants.serves(shared.stack.server):
                     shared.record.turn_to(recorder)
                     return shared
                 await self.discard(shared)
@@ -211,7 +214,11 @@ class House:
         if len(self._shared) >= _MOST_SHARED:
             await self.discard(self._shared[0])
         record = Current(recorder)
-        stack = await self._behind_servant(daemon, choice, directory=None, recorder=record)
+        # Several of them stand behind one server, each with a provider of its own.
+        name = f"{PROVIDER}-{fresh_id()}"
+        stack = await self._behind_servant(
+            daemon, choice, directory=None, recorder=record, provider_proxy=name
+        )
         await stack.__aenter__()
         try:
             await self.probe(stack, choice)
@@ -232,6 +239,15 @@ class House:
         """What a test changed in a shared daemon; nothing, in one that was discarded."""
         return await changes(shared.looks, shared.stack.site) if shared in self._shared else {}
 
+    def proxies_behind(self, server: Server) -> set[str]:
+        """The proxies of a server that stand before the providers of daemons of all."""
+        stacks = (shared.stack for shared in self._shared)
+        return {
+            stack.behind.hop.proxy
+            for stack in stacks
+            if stack.server is server and stack.behind is not None
+        }
+
     async def distrust(self, stack: Stack) -> None:
         """End what could not be put in order, and its proxy server; the next is new."""
         its = [self.discard(shared) for shared in self._shared if shared.stack is stack]
@@ -239,7 +255,7 @@ class House:
         await put_away(None, *its, self._servants.dismiss(stack.server))
 
     async def fresh_daemon(
-        self, daemon: Daemon, choice: Choice, *, directory: Path, recorder: Recorder
+        self, daemon: Daemon, choice: Choice, *, directory: Path, recorder: Recorder, seed: int
     ) -> Stack:
         """
         A stack with a daemon of its own behind the proxy server of all; not yet up.
@@ -248,7 +264,9 @@ class House:
             InvalidValue: If the daemon is somebody else's.
         """
         _refuse_somebody_elses(daemon, "daemon")
-        return await self._behind_servant(daemon, choice, directory=directory, recorder=recorder)
+        return await self._behind_servant(
+            daemon, choice, directory=directory, recorder=recorder, seed=seed
+        )
 
     async def fresh_environment(
         self, daemon: Daemon, choice: Choice, *, directory: Path, recorder: Recorder, seed: int
@@ -289,7 +307,14 @@ class House:
         return FreshServer(self.reaper, proxy, seed=seed)
 
     async def _behind_servant(
-        self, daemon: Daemon, choice: Choice, *, directory: Path | None, recorder: Recorder | None
+        self,
+        daemon: Daemon,
+        choice: Choice,
+        *,
+        directory: Path | None,
+        recorder: Recorder | None,
+        seed: int = 0,
+        provider_proxy: str | None = None,
     ) -> Stack:
         server = await self._servants.get(choice, allow_remote=daemon.allow_remote)
         return stack_of(
@@ -297,10 +322,18 @@ class House:
             choice=choice,
             directory=directory,
             recorder=recorder,
+            seed=seed,
             reaper=self.reaper,
             server=server,
             network=await self._servants.network(choice),
+            provider_proxy=provider_proxy,
         )
+
+
+def _troubled(stack: Stack) -> bool:
+    """Whether its daemon, or the provider behind that, has ended by itself."""
+    behind = None if stack.behind is None else stack.behind.site.trouble
+    return stack.site.trouble is not None or behind is not None
 
 
 def _refuse_somebody_elses(daemon: Daemon, level: str) -> None:

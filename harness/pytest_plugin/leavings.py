@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -35,8 +35,7 @@ _NEXT: Final = {
 
 def ended(environment: Environment) -> list[tuple[str, str]]:
     """What ended by itself while the test needed it: which, and how."""
-    parts = {"daemon": environment.stack.site, "proxy": environment.stack.server}
-    troubles = ((name, part.trouble) for name, part in parts.items())
+    troubles = ((name, part.trouble) for name, part in environment.stack.parts.items())
     return [(name, f"{how} in the middle of the test, unasked") for name, how in troubles if how]
 
 
@@ -86,7 +85,12 @@ class Leavings:
         self.found: list[tuple[str, str]] = []
 
     async def look(
-        self, environment: Environment, tasks: Sequence[asyncio.Task[Any]], *, own: bool
+        self,
+        environment: Environment,
+        tasks: Sequence[asyncio.Task[Any]],
+        *,
+        own: bool,
+        others: Collection[str] = (),
     ) -> None:
         """
         Find what is there, and put away what nobody else does.
@@ -95,6 +99,7 @@ class Leavings:
             environment: The test's, still up.
             tasks: Those that the test began and that ran when it was over.
             own: Whether its daemon is its own; else somebody will look at that.
+            others: Proxies of its server that are neither its own nor left by it.
         """
         self.gone = await seen_ended(environment) if own else ended(environment)
         self.found += [("fault", f"{name} was never put on") for name in environment.idle]
@@ -109,7 +114,7 @@ class Leavings:
             self.gone = ended(environment)
             return
         try:
-            await self._look_at_proxies(environment)
+            await self._look_at_proxies(environment, others)
         except ProxyError:
             await self.see_ends(environment)
             if environment.stack.server.trouble is None:
@@ -146,17 +151,22 @@ class Leavings:
         if ours := [task for task in left if task.get_loop() is here]:
             await asyncio.wait(ours, timeout=_TASKS_S)
 
-    async def _look_at_proxies(self, environment: Environment) -> None:
+    async def _look_at_proxies(self, environment: Environment, others: Collection[str]) -> None:
         server = environment.stack.server
         proxies = await environment.control.proxies()
         told = _in_place(environment)
-        if (state := proxies.pop(environment.name, None)) is not None:
-            others = [toxic.name for toxic in state.toxics if toxic.name not in told]
-            self.found += [("toxic", f"{name} was still on the wire") for name in others]
+        hops = {environment.name: ""}
+        if (behind := environment.stack.behind) is not None:
+            hops[behind.hop.proxy] = " to the provider"
+        for name, where in hops.items():
+            if (state := proxies.pop(name, None)) is None:
+                continue
+            left = [toxic.name for toxic in state.toxics if toxic.name not in told]
+            self.found += [("toxic", f"{toxic} was still on the wire{where}") for toxic in left]
             if not state.enabled and not told:
-                self.found.append(("link", "the proxy was still disabled"))
+                self.found.append(("link", f"the proxy{where} was still disabled"))
         # On somebody else's server the others are none of ours.
-        for other in proxies if server.own else ():
+        for other in sorted(proxies.keys() - set(others)) if server.own else ():
             self.found.append(("proxy", f"{other} was still on the proxy server"))
             await server.remove(other)
 

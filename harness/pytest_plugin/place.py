@@ -103,7 +103,7 @@ class Place:
         self._tasks: list[asyncio.Task[Any]] = []
         self._left = Leavings()
         self._shared: Shared | None = None
-        self._since: Marks = BEGINNING, BEGINNING
+        self._since = Marks()
         self._open: TestEnvironment | None = None
         self._limits_hit: list[str] = []
         self._secrets = [] if wish.daemon.token is None else [wish.daemon.token]
@@ -191,7 +191,7 @@ class Place:
                 await house.probe(stack, wish.choice)
                 # The log of a proxy server that others use begins before this test.
                 served = BEGINNING if stack.ends_server else await stack.server.mark()
-                self._since = BEGINNING, served
+                self._since = Marks(server=served)
             except BaseException as error:
                 await put_away(error, environment.__aexit__(type(error), error, None))
                 raise
@@ -209,7 +209,7 @@ class Place:
                     wish.daemon, wish.choice, seed=wish.seed, **where
                 )
             case "daemon":
-                return await house.fresh_daemon(wish.daemon, wish.choice, **where)
+                return await house.fresh_daemon(wish.daemon, wish.choice, seed=wish.seed, **where)
             case _:
                 self._shared = await house.shared(wish.daemon, wish.choice, recorder=self._history)
                 stack = self._shared.stack
@@ -222,16 +222,18 @@ class Place:
             self._tasks = self._watch.begun()
 
     def logs(self) -> dict[str, str]:
-        """What daemon and proxy wrote meanwhile, by file name; only of those we can read."""
+        """What each program wrote meanwhile, by file name; only of those we can read."""
         if self._open is None:
-            files = (self.path / name for name in ("daemon.log", "proxy.log"))
+            files = (self.path / f"{name}.log" for name in ("daemon", "proxy", "provider"))
             return {f.name: f.read_text("utf-8", "replace") for f in files if f.exists()}
-        stack = self._open.stack
-        daemon, proxy = self._since
-        texts = {"daemon.log": (stack.site, daemon), "proxy.log": (stack.server, proxy)}
+        since = {
+            "daemon": self._since.daemon,
+            "proxy": self._since.server,
+            "provider": self._since.provider,
+        }
         return {
-            name: part.written(since=mark.log_bytes)
-            for name, (part, mark) in texts.items()
+            f"{name}.log": part.written(since=since[name].log_bytes)
+            for name, part in self._open.stack.parts.items()
             if part.own
         }
 
@@ -297,7 +299,12 @@ class Place:
             await put_away(
                 None,
                 self._see_limits(environment),
-                self._left.look(environment, self._tasks, own=self._shared is None),
+                self._left.look(
+                    environment,
+                    self._tasks,
+                    own=self._shared is None,
+                    others=self.house.proxies_behind(environment.stack.server),
+                ),
                 self._put_back(environment),
                 self._see_daemon(environment),
                 self._keep(logs),

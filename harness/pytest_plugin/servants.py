@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from harness.environment.backends import DOCKER, Choice, network_of, server_of
 from harness.environment.clean_up import put_away
 from harness.environment.household import Household
+from harness.environment.parts import Server
 from harness.environment.processes import Reaper
-from harness.environment.stack import Server
 from harness.environment.threads import in_thread
 
 if TYPE_CHECKING:

@@ -135,7 +135,7 @@ def _faults(place: Place, history: History, error: BaseException) -> Iterator[Ro
     told = fault_lines(history, in_place=on, proxy_tells=place.proxy_tells)
     for injection in place.injections:
         if not injection.entered:
-            said = fault_said(injection.fault.type, injection.fault.settings())
+            said = fault_said(injection.fault.type, injection.settings())
             told.append(f"never put on: {said} (write `async with env.inject(...):`)")
     for line in told or ["none was injected"]:
         yield "fault", line

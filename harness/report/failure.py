@@ -185,11 +185,12 @@ def fault_said(type: str, settings: Mapping[str, object]) -> str:
     """A fault and what is set, for instance "latency on replies, latency_ms 200"."""
     stream = settings.get("stream")
     where = f" on {_STREAMS[str(stream)]}" if stream in _STREAMS else ""
+    where += f" (hop {settings['hop']})" if "hop" in settings else ""
     usual = {"toxicity": 1, "jitter_ms": 0}
     told = [
         f"{name} {value}"
         for name, value in settings.items()
-        if name != "stream" and usual.get(name) != value
+        if name not in ("stream", "hop") and usual.get(name) != value
     ]
     return ", ".join([f"{type}{where}", *told])
 

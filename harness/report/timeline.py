@@ -29,6 +29,7 @@ _FIRST, _LAST = 2, 1
 _ENDINGS: Final = {"reset": "RST", "eof": "FIN", "lost": "lost"}
 _UNTOLD: Final = ("container", "network", "image", "early", "received_ns", "oom_killed")
 _WALL: Final = "wall:"
+_PROVIDER: Final = "provider"
 _RUN: Final = re.compile(r"^harness-\d{8}-\d{6}-[0-9a-f]{12}-")
 _DAEMONS: Final = re.compile(r"daemon-\d+")
 _ARROWS: Final = {"upstream": "▶", "downstream": "◀"}
@@ -140,8 +141,12 @@ def _row(op: Op, at_ns: int, *, timed: bool, several: bool) -> _Row:
         done = op.type == "ok" if op.f == "heal" else op.type != "invoke"
         return replace(bare, what=_fault(op, value), alike=None, fault=fault if done else None)
     if op.f == "log":
-        cell = f"log: {value.get('line') or value.get('rest', '')}"
+        who = "provider " if op.process == _PROVIDER else ""
+        cell = f"{who}log: {value.get('line') or value.get('rest', '')}"
         return replace(bare, lane="daemon", cell=cell)
+    if op.process == _PROVIDER or value.get("hop") == _PROVIDER:
+        # What is behind the daemon has no room of its own.
+        return _behind(op, value, bare)
     if op.process == "proxy":
         alike = bare.alike if op.f != "passed" else ("proxy", op.f, str(value.get("stream")))
         return replace(bare, lane="proxy", cell=_proxy(op, value), alike=alike)
@@ -162,6 +167,15 @@ def _row(op: Op, at_ns: int, *, timed: bool, several: bool) -> _Row:
     what = f"{who}{op.f} {op.type}" + ("" if op.error is None else f" {op.error}")
     cell = "" if good or op.type == "info" else "✗"
     return replace(bare, what=what, lane="client", cell=cell, arrow="left" if good else "")
+
+
+def _behind(op: Op, value: dict[str, Any], bare: _Row) -> _Row:
+    """The provider, and the proxy before it."""
+    if op.process == _PROVIDER:
+        cell = _found_ready(value) if op.f == "started" else _words(op, value)
+        return replace(bare, lane="daemon", cell=f"provider: {cell}")
+    alike = (_PROVIDER, op.f, str(value.get("stream")))
+    return replace(bare, lane="daemon", cell=f"to provider: {_proxy(op, value)}", alike=alike)
 
 
 def _call(op: Op, value: dict[str, Any], bare: _Row, who: str) -> _Row:

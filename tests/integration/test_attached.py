@@ -34,6 +34,7 @@ from harness.faults.reset_peer import ResetPeer
 from harness.faults.restart import Restart
 from harness.proxy.control import Control
 from harness.run.store import HistoryWriter, load_history
+from tests.integration.behind import asking
 from tests.integration.daemons import raw
 from tests.integration.foreign import KINDS, Foreign, foreign_server
 from tests.integration.refdaemon_process import Daemon, started
@@ -170,6 +171,21 @@ async def test_two_environments_on_one_server_at_the_same_time(
 
     assert late.elapsed_ms >= 400
     assert soon.elapsed_ms < 400
+    assert foreign.state() == before
+
+
+async def test_a_provider_behind_somebody_elses_server(foreign: Foreign) -> None:
+    """The proxy on that hop is removed as the one on the edge is; nobody else's is touched."""
+    before = foreign.state()
+    stack = stack_of(asking(), choice=Choice(proxy=foreign.url))
+
+    async with Environment(stack, owns=True, name="mine") as here, here.client() as client:
+        async with here.inject(Down(), hop="provider"):
+            assert (await client.call("hi")).text.startswith("failed")
+        assert (await client.call("hi")).text == "said hi"
+        ours = [name for name in foreign.names() if name.startswith("provider-")]
+        assert len(ours) == 1
+
     assert foreign.state() == before
 
 

@@ -201,9 +201,11 @@ async def test_every_ability_is_told_of_a_stack(tmp_path: Path) -> None:
         told_attached = attached.stack.describe()["abilities"]
 
     assert described.keys() == told_attached.keys() == ABILITIES.keys()
-    lacking = {"frames", "docker", "network", "cpu_limit"}
+    behind = {"provider", "executions"}
+    lacking = {"frames", "docker", "network", "cpu_limit", *behind}
     assert {name for name, why in described.items() if why} == lacking
-    assert {name for name, why in told_attached.items() if why} == {"frames", *OF_THE_DAEMON}
+    there = {"frames", *OF_THE_DAEMON, *behind}
+    assert {name for name, why in told_attached.items() if why} == there
 
 
 async def test_no_secret_is_told_of_a_stack(tmp_path: Path) -> None:

@@ -55,9 +55,13 @@ class Project:
 
     async def call_ms(self) -> float:
         """How long a call takes."""
+        return await self.tool_ms("echo", {"text": "hi"})
+
+    async def tool_ms(self, tool: str, arguments: dict[str, str]) -> float:
+        """How long a call of a tool takes."""
         async with Session(self.url, dialect=Exai(), process="by-hand") as session:
-            reply = await session.call("echo", {"text": "hi"})
-        assert reply.text == "hi"
+            reply = await session.call(tool, arguments)
+        assert reply.text == "hi" or tool != "echo"
         return reply.elapsed_ms
 
 
@@ -90,8 +94,8 @@ def project(
             pytest.skip(f"no Compose: {images.TOXIPROXY_IMAGE} is not here; `make images`")
         workbench.ensure(workbench.daemon)
         override = folder / "override.yaml"
-        service = {"daemon": {"image": workbench.daemon.name}}
-        override.write_text(json.dumps({"services": service}))
+        ours = {"image": workbench.daemon.name}
+        override.write_text(json.dumps({"services": {"daemon": ours, "provider": ours}}))
         made = Project(
             f"ws-harness-test-{workbench.mark}",
             (ROOT / "compose.yaml", override),
@@ -132,6 +136,18 @@ async def test_a_latency_put_on_by_toxiproxy_python_is_seen(project: Project):
         edge.destroy_toxic("latency_downstream")
 
 
+async def test_the_provider_stands_behind_a_proxy_of_its_own(project: Project):
+    """A latency there makes `chat` late, and nothing else."""
+    late = {"name": "slow", "type": "latency", "attributes": {"latency": 300}}
+    project.post("/proxies/provider/toxics", late)
+    try:
+        assert await project.tool_ms("chat", {"prompt": "hi"}) >= 300
+        assert await project.call_ms() < 300
+    finally:
+        project.post("/reset", None)
+    assert await project.tool_ms("chat", {"prompt": "hi"}) < 300
+
+
 def test_its_ports_are_on_loopback_only(project: Project):
     """Whoever reaches the API can connect anywhere, so no other machine may."""
     rows = [json.loads(line) for line in project("ps", "--format", "json").splitlines()]
@@ -146,3 +162,13 @@ def test_healthy_means_an_answered_call(project: Project):
     test = json.loads(project("config", "--format", "json"))["services"]["daemon"]["healthcheck"]
 
     assert project("exec", "daemon", *test["test"][1:]).strip() == "hi"
+
+
+def test_of_the_provider_it_means_an_answered_get(project: Project):
+    """An address that it does not know is no health."""
+    services = json.loads(project("config", "--format", "json"))["services"]
+    test = services["provider"]["healthcheck"]["test"][1:]
+
+    project("exec", "provider", *test)
+    with pytest.raises(AssertionError):
+        project("exec", "provider", *(word.replace("/health", "/nowhere") for word in test))

@@ -121,14 +121,17 @@ def test_compose_takes_the_images_that_are_made():
     assert named == {images.DAEMON_IMAGE, images.TOXIPROXY_IMAGE}
 
 
-def test_compose_has_the_proxy_where_it_says():
-    """The file that Toxiproxy reads, and the ports that are published."""
-    (proxy,) = json.loads((ROOT / "docker/toxiproxy.json").read_text())
+def test_compose_has_the_proxies_where_it_says():
+    """The file that Toxiproxy reads, the port that is published, and what the daemon is told."""
+    edge, provider = json.loads((ROOT / "docker/toxiproxy.json").read_text())
     text = (ROOT / "compose.yaml").read_text()
 
-    assert proxy["upstream"] == "daemon:8079"
-    port = proxy["listen"].rpartition(":")[2]
-    assert f"127.0.0.1:${{HARNESS_PORT:-8079}}:{port}" in text
+    assert [edge["name"], provider["name"]] == ["edge", "provider"]
+    assert [edge["upstream"], provider["upstream"]] == ["daemon:8079", "provider:8090"]
+    ports = [each["listen"].rpartition(":")[2] for each in (edge, provider)]
+    assert f"127.0.0.1:${{HARNESS_PORT:-8079}}:{ports[0]}" in text
+    assert f"--provider=http://toxiproxy:{ports[1]}" in text
+    assert "--port=8090" in text
 
 
 # Attempts

@@ -63,6 +63,8 @@ class _Side(asyncio.Protocol):
         self.gone = False
         self.silent = False
         self.read_bytes = 0
+        # Of these what toxics hold, or have thrown away.
+        self.kept_bytes = 0
         # Writes to the other socket; set once both are there.
         self.write_out: Callable[[bytes], None] | None = None
 
@@ -81,6 +83,7 @@ class _Side(asyncio.Protocol):
         if self.link.straight and self.write_out is not None:
             self.write_out(data)
         else:
+            self.kept_bytes += len(data)
             self.link.receive_data(data, now())
             self.relay.pump(self.stream)
 
@@ -222,6 +225,7 @@ class Relay:
         elif destination.is_open():
             assert destination.transport is not None
             if isinstance(piece, bytes):
+                self.source_of(destination).kept_bytes -= len(piece)
                 destination.transport.write(piece)
             else:
                 # Sends what is buffered, then FIN.
@@ -282,8 +286,13 @@ class Relay:
             self._owner.ended(self)
 
     def _tale(self) -> str:
-        read = f"{self.client.read_bytes} bytes up, {self._daemon.read_bytes} bytes down"
-        return f"{self.ending}; {read}"
+        return f"{self.ending}; {_carried(self.client)} up, {_carried(self._daemon)} down"
+
+
+def _carried(side: _Side) -> str:
+    """What was read from a side, and where that is less, what of it went on."""
+    read, kept = side.read_bytes, side.kept_bytes
+    return f"{read} bytes ({read - kept} passed on)" if kept else f"{read} bytes"
 
 
 def reset(transport: asyncio.Transport) -> None:

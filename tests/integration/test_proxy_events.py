@@ -61,7 +61,12 @@ async def test_an_end_by_a_toxic_is_told_with_its_name(
 
     (ending,) = await proxy_server.endings(1)
 
-    assert ending.startswith(f"toxic harm {kind}; ")
+    up, down = (f"{n} bytes" for n in (5, 3))
+    if not isinstance(toxic, Timeout):
+        # The byte that met the toxic did not get past it.
+        up = "6 bytes (5 passed on)" if stream == "upstream" else up
+        down = "4 bytes (3 passed on)" if stream == "downstream" else down
+    assert ending == f"toxic harm {kind}; {up} up, {down} down"
     (event,) = await proxy_server.events(kind)
     assert (event.proxy, event.connection, event.stream) == ("edge", 1, stream)
     assert event.toxic == "harm"

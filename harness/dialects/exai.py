@@ -79,6 +79,10 @@ CLOSE_UNAUTHORIZED: Final = 4003
 CLOSE_REPLACED: Final = 4004
 
 
+_SPAN: Final = msgspec.Meta(ge=1, le=86_400_000)
+_Milliseconds = Annotated[int, _SPAN] | Annotated[float, _SPAN]
+
+
 class _Request(msgspec.Struct, frozen=True, tag_field="op", omit_defaults=True):
     pass
 
@@ -95,15 +99,15 @@ class CallTool(_Request, frozen=True, tag="call_tool"):
     Run a tool.
 
     `key` names the intention: a retry of the same call carries the same key under
-    another request id. `timeout_ms` is how long the caller will wait. `arguments` is the JSON as
-    it came: its tool knows what it must be.
+    another request id. `timeout_ms` is how long the caller will wait, whole or not, since JSON has
+    one kind of number. `arguments` is the JSON as it came: its tool knows what it must be.
     """
 
     request_id: str
     name: str
     arguments: msgspec.Raw = msgspec.Raw(b"{}")
     key: str | None = None
-    timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=86_400_000)] | None = None
+    timeout_ms: _Milliseconds | None = None
 
 
 class ListTools(_Request, frozen=True, tag="list_tools"):

@@ -138,8 +138,8 @@ class Calls:
             return Fault("SERVICE_UNAVAILABLE", "the daemon is shutting down")
         limit = state.config.server.max_call_bytes
         if size > limit:
-            details = {"limit": "max_call_bytes", "found": size, "allowed": limit}
-            return Fault("OVER_CAPACITY", f"a call of {size} bytes, allowed {limit}", details)
+            refused = Refused(limit="max_call_bytes", found=size, allowed=limit, retry_after_s=None)
+            return over_capacity(refused)
         if tool is None:
             return Fault("TOOL_NOT_FOUND", "no tool of that name", {"requested_tool": call.name})
         return None
@@ -213,7 +213,7 @@ class Calls:
             self.keys.forget(work.kept)
             work.stop()
 
-    def _overdue(self, work: Work, request_id: str, timeout_ms: int) -> None:
+    def _overdue(self, work: Work, request_id: str, timeout_ms: float) -> None:
         self._state.figures.counters.calls_timed_out += 1
         message = f"not done within the caller's {timeout_ms} ms"
         self._leave(work, request_id, Fault("TIMEOUT", message, {"timeout_ms": timeout_ms}))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, Final, Protocol
 
 import msgspec
@@ -165,6 +165,11 @@ class Tool:
 
     def __post_init__(self) -> None:
         decode = msgspec.json.Decoder(self.arguments).decode
+        takes_whole_numbers = any(
+            rules["type"] == "integer" for rules in _schema(self.arguments)["properties"].values()
+        )
+        if takes_whole_numbers:
+            decode = partial(_decode_whole_numbers, decode, self.arguments)
         object.__setattr__(self, "decode", decode)
 
 
@@ -293,6 +298,27 @@ class _Chatting:
 
     async def __call__(self, arguments: Chat, context: Context) -> Result:
         return Result(await self.ask(arguments.prompt, context, arguments.delay_ms))
+
+
+def _decode_whole_numbers(
+    decode: Callable[[msgspec.Raw], Any], arguments: type[_Arguments], raw: msgspec.Raw
+) -> Any:
+    """As `decode`, for which 1.0 is no whole number; for JSON Schema it is."""
+    try:
+        return decode(raw)
+    except msgspec.ValidationError as error:
+        try:
+            values = msgspec.json.decode(raw)
+        except (msgspec.DecodeError, RecursionError):
+            raise error from None
+        if not isinstance(values, dict):
+            raise
+        whole = {name: _whole(value) for name, value in values.items()}
+        return msgspec.convert(whole, arguments)
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _schema(arguments: type[_Arguments]) -> dict[str, Any]:

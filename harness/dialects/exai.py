@@ -60,6 +60,7 @@ __all__ = [
     "ProgressFrame",
     "Reconfigure",
     "Reconfigured",
+    "Reply",
     "Request",
     "StreamChunk",
     "decode_request",
@@ -83,8 +84,8 @@ _SPAN: Final = msgspec.Meta(ge=1, le=86_400_000)
 _Milliseconds = Annotated[int, _SPAN] | Annotated[float, _SPAN]
 
 
-class _Request(msgspec.Struct, frozen=True, tag_field="op", omit_defaults=True):
-    pass
+class _Request(msgspec.Struct, frozen=True, tag_field="op", omit_defaults=True, gc=False):
+    """Holds no cycle, so the collector need not look at it."""
 
 
 class Hello(_Request, frozen=True, tag="hello"):
@@ -149,11 +150,11 @@ class Reconfigure(_Request, frozen=True, tag="reconfigure"):
 Request = Hello | CallTool | ListTools | Ping | Health | Cancel | Reconfigure
 
 
-class _Reply(msgspec.Struct, frozen=True, tag_field="op", omit_defaults=True):
-    pass
+class _Reply(msgspec.Struct, frozen=True, tag_field="op", omit_defaults=True, gc=False):
+    """As above."""
 
 
-class Fault(msgspec.Struct, frozen=True):
+class Fault(msgspec.Struct, frozen=True, gc=False):
     """The `error` of a frame; all three are always there."""
 
     code: str
@@ -176,7 +177,7 @@ class HelloAck(_Reply, frozen=True, tag="hello_ack"):
     error: str | None = None
 
 
-class Output(msgspec.Struct, frozen=True, omit_defaults=True):
+class Output(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One part of a tool's result."""
 
     type: Literal["text"]

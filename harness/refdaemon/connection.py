@@ -42,6 +42,7 @@ class Connection:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._came = state.connections.came
         self._session: Session | None = None
         self._gate: Gate | None = None
         self._admitted = False
@@ -59,6 +60,8 @@ class Connection:
     def opened(self, wire: Wire) -> None:
         """Admit the connection, or close it with the reason."""
         state, self.wire = self._state, wire
+        # The transport of `resilience.connections`: its messages go straight to the wire.
+        self.send = wire.send
         self._peer = wire.address
         state.figures.counters.connections_opened += 1
         refused = None if state.draining else state.admission.connect(self._peer)
@@ -86,23 +89,25 @@ class Connection:
         if session is None or gate is None:
             self._hello(frame)
             return
-        self._state.connections.message_came(session.name)
+        assert session.peer is not None
+        now_s = received_ns / 1e9
+        self._came(session.peer, now_s)
         if self._awaits_pong:
             self._lives()
-        limited = gate.message()
+        limited = gate.message(now_s)
         try:
             request = exai.decode_request(frame)
         except FrameError as error:
             self._complain(session, error, received_ns)
             return
-        if limited is not None:
+        if type(request) is exai.CallTool and limited is None:
+            session.calls.take(request, received_ns, len(frame))
+        elif limited is not None:
             self._state.figures.counters.messages_limited += 1
             self._state.figures.limits[limited.limit] += 1
             self._refuse(session, request, over_capacity(limited), received_ns)
-        elif type(request) is exai.CallTool:
-            session.calls.take(request, received_ns, len(frame))
         else:
-            self._reply(session, request)
+            self._reply(session, request, received_ns)
 
     # Both kinds of message are JSON to us.
     binary = message
@@ -113,18 +118,29 @@ class Connection:
             self._state.connections.heard(self._session.name)
             self._lives()
 
+    def crowded(self) -> None:
+        """Its peer does not read: stop reading it, and after a while give it up."""
+        if self._gone or self._crowded:
+            return
+        self._crowded = True
+        self.wire.pause_reading()
+        if self._session is not None:
+            self._session.crowded(crowded=True)
+        self._after(self._state.config.server.slow_reader_s, self.shed)
+
     def writable(self) -> None:
         """The peer has taken what was held for it: go on where it stopped."""
+        if not self._crowded:
+            return
+        self._crowded = False
+        if self._timer is not None:
+            self._timer.cancel()
         session = self._session
-        if self._crowded:
-            self._crowded = False
-            if self._timer is not None:
-                self._timer.cancel()
         if session is not None:
             session.crowded(crowded=False)
+            # What waits leaves first; it may be too much again.
             self._state.connections.writable(session.name)
             self._state.pulse.check()
-            self.sent()
         while self._held and not self._crowded:
             self.message(self._held.popleft())
         if not self._crowded:
@@ -168,10 +184,6 @@ class Connection:
 
     # What the session's messages ask: the transport of `resilience.connections`.
 
-    def send(self, data: bytes) -> None:
-        """Send one message."""
-        self.wire.send(data)
-
     def ping(self) -> None:
         """Ask for a sign of life."""
         self._awaits_pong = True
@@ -196,20 +208,8 @@ class Connection:
             self.wire.abort()
 
     def buffered(self) -> int:
-        """Bytes that the peer has not taken yet."""
-        return self.wire.buffered()
-
-    def sent(self) -> None:
-        """Read no more from a peer that does not read, and in the end read nothing ever."""
-        if self._gone or self._crowded:
-            return
-        config = self._state.config
-        if self.wire.buffered() > config.connections.high_water_bytes:
-            self._crowded = True
-            self.wire.pause_reading()
-            if self._session is not None:
-                self._session.crowded(crowded=True)
-            self._after(config.server.slow_reader_s, self.shed)
+        """Bytes that the peer has not taken yet; few are none, and cost no look."""
+        return self.wire.buffered() if self._crowded else 0
 
     def shed(self) -> None:
         """Give up a peer that does not read; its session keeps what was meant for it."""
@@ -268,6 +268,7 @@ class Connection:
             self._timer.cancel()
         session.line = self
         state.connections.attach(name, self)
+        session.peer = state.connections.peer(name)
         state.pulse.check()
         state.note("session resumed" if resumed else "session new", {"session": name})
 
@@ -278,38 +279,40 @@ class Connection:
 
     # Requests.
 
-    def _reply(self, session: Session, request: exai.Request) -> None:
+    def _reply(self, session: Session, request: exai.Request, since_ns: int) -> None:
         state = self._state
         match request:
             case exai.Ping(request_id):
-                session.send(exai.Pong(request_id, wall_ns() / 1e9))
+                reply: exai.Reply = exai.Pong(request_id, wall_ns() / 1e9)
             case exai.Health(request_id):
-                session.send(exai.HealthRes(request_id, ok=True, health=health_report(state)))
+                reply = exai.HealthRes(request_id, ok=True, health=health_report(state))
             case exai.ListTools(request_id):
-                session.send(exai.ListToolsRes(request_id, state.tools.listing()))
+                reply = exai.ListToolsRes(request_id, state.tools.listing())
             case exai.Cancel(request_id):
-                self._cancel(session, request_id)
+                reply = self._cancelled(session, request_id)
+                self._count_error(reply.error)
             case exai.Reconfigure():
-                self._reconfigure(session, request)
+                reply = self._reconfigured(request)
+                self._count_error(reply.error)
             case _:
                 fault = Fault("INVALID_REQUEST", "hello was said already; a connection has one")
                 self._refuse_frame(session, None, fault)
+                return
+        session.send(reply, since_ns=since_ns)
 
-    def _cancel(self, session: Session, request_id: str) -> None:
+    def _cancelled(self, session: Session, request_id: str) -> exai.Cancelled:
         if session.calls.cancel(request_id):
-            session.send(exai.Cancelled(request_id, ok=True))
-        else:
-            fault = Fault("NOT_FOUND", "no call of this request_id is running in this session")
-            session.send(exai.Cancelled(request_id, ok=False, error=fault))
+            return exai.Cancelled(request_id, ok=True)
+        fault = Fault("NOT_FOUND", "no call of this request_id is running in this session")
+        return exai.Cancelled(request_id, ok=False, error=fault)
 
-    def _reconfigure(self, session: Session, request: exai.Reconfigure) -> None:
+    def _reconfigured(self, request: exai.Reconfigure) -> exai.Reconfigured:
         expected = self._state.config.server.admin_token
         if expected and _same(request.token, expected):
-            session.send(self._state.configuring.by_request(request))
-            return
+            return self._state.configuring.by_request(request)
         message = "a change of the configuration needs the token of EXAI_WS_ADMIN_TOKEN"
         fault = Fault("UNAUTHORIZED", message)
-        session.send(exai.Reconfigured(request.request_id, ok=False, error=fault))
+        return exai.Reconfigured(request.request_id, ok=False, error=fault)
 
     def _refuse(
         self, session: Session, request: exai.Request, fault: Fault, received_ns: int
@@ -327,20 +330,25 @@ class Connection:
             self._refuse_frame(session, error.request_id, fault)
             return
         self._state.figures.counters.frames_refused += 1
-        session.send(
-            exai.CallToolRes(
-                error.request_id,
-                ok=False,
-                error=fault,
-                received_ns=received_ns,
-                answered_ns=now_ns(),
-            )
+        self._state.figures.codes[fault.code] += 1
+        answered_ns = now_ns()
+        reply = exai.CallToolRes(
+            error.request_id,
+            ok=False,
+            error=fault,
+            received_ns=received_ns,
+            answered_ns=answered_ns,
         )
+        session.send(reply, since_ns=answered_ns)
+
+    def _count_error(self, fault: Fault | None) -> None:
+        if fault is not None:
+            self._state.figures.codes[fault.code] += 1
 
     def _refuse_frame(self, session: Session, request_id: str | None, fault: Fault) -> None:
         self._state.figures.counters.frames_refused += 1
         self._state.figures.codes[fault.code] += 1
-        session.send(exai.Error(request_id, fault))
+        session.send(exai.Error(request_id, fault), since_ns=now_ns())
 
     # All of it.
 

@@ -83,6 +83,7 @@ async def _listen(state: State) -> Listener:
         port=config.server.port,
         max_bytes=config.server.max_message_bytes,
         upgrade_timeout_s=config.server.hello_timeout_s,
+        high_water_bytes=config.connections.high_water_bytes,
     )
     listen = _transport(state.settings.transport)
     try:

@@ -16,15 +16,13 @@ from harness.resilience.connections import Message
 
 if TYPE_CHECKING:
     from harness.refdaemon.state import State
+    from harness.resilience.connections.peer import Peer
 
 __all__ = ["Line", "Session"]
 
 
 class Line(Protocol):
     """A session's connection of the moment."""
-
-    def sent(self) -> None:
-        """Something was handed over for the peer: see whether it keeps up."""
 
     def replaced(self) -> None:
         """The session came by another connection."""
@@ -42,26 +40,34 @@ class Session:
     Attributes:
         line: Its connection; None while it has none.
         calls: Its calls.
+        peer: Its handle in `State.connections`, once it was attached.
     """
 
-    __slots__ = ("_room", "_state", "calls", "line", "name")
+    __slots__ = ("_connections", "_room", "_state", "calls", "line", "name", "peer")
 
     def __init__(self, state: State, name: str) -> None:
         self._state = state
+        self._connections = state.connections
         self.name = name
+        self.peer: Peer | None = None
         self.line: Line | None = None
         self.calls = Calls(state, self)
         # Made where somebody waits for room: few ever do.
         self._room: asyncio.Event | None = None
 
-    def send(self, reply: Any) -> None:
-        """Send what the client waits for; kept while that cannot be."""
-        state = self._state
-        delivery = state.connections.send(self.name, Message(data=encode(reply), critical=True))
-        if self.line is not None:
-            self.line.sent()
-        if delivery.outcome != "sent":
-            state.pulse.check()
+    def send(self, reply: Any, *, since_ns: int) -> None:
+        """
+        Send what the client waits for; kept while that cannot be.
+
+        Args:
+            since_ns: When that was known, by `now_ns`.
+        """
+        data, connections = encode(reply), self._connections
+        peer = self.peer
+        if peer is not None and connections.send_now(peer, data, since_ns=since_ns):
+            return
+        connections.send(self.name, Message(data=data, critical=True))
+        self._state.pulse.check()
 
     def say(self, reply: Any) -> bool:
         """
@@ -71,9 +77,7 @@ class Session:
             False where the peer reads too slowly just now; see `has_room`.
         """
         data = encode(reply)
-        delivery = self._state.connections.send(self.name, Message(data=data))
-        if self.line is not None:
-            self.line.sent()
+        delivery = self._connections.send(self.name, Message(data=data))
         return delivery.outcome == "sent" or self._room is None or self._room.is_set()
 
     def crowded(self, *, crowded: bool) -> None:

@@ -68,7 +68,7 @@ Ask = Callable[[str, Context, int], Awaitable[str]]
 """Asks the provider: prompt, context, and how long it shall take in milliseconds."""
 
 
-class Result(msgspec.Struct, frozen=True):
+class Result(msgspec.Struct, frozen=True, gc=False):
     """
     What a tool made of its arguments.
 
@@ -83,7 +83,7 @@ class Result(msgspec.Struct, frozen=True):
     failed: bool = False
 
 
-class _Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     pass
 
 

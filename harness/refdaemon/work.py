@@ -46,6 +46,7 @@ class Work:
         deadline_s: When nobody waits any more, on our clock.
         askers: Who waits, by request id; the first of them counts as the one who had it run.
         began_ns: When the tool began.
+        in_flight: Whether it has a place among the calls that may run.
     """
 
     session: Session
@@ -57,6 +58,7 @@ class Work:
     deadline_s: float
     askers: dict[str, Asker] = field(default_factory=dict)
     began_ns: int = 0
+    in_flight: bool = True
     task: asyncio.Task[None] | None = None
     heartbeat: asyncio.TimerHandle | None = None
     _last: tuple[float, float | None] = (0.0, None)

@@ -35,11 +35,11 @@ class IdempotencySettings(Settings):
         advice="longer than a client goes on repeating a call",
     )
     keys_per_session: int = key(
-        10_000,
+        1_000,
         about="how many keys of one session are remembered; the oldest goes",
         low=1,
         high=10_000_000,
-        advice="more than a client calls while it waits for one answer; about 400 bytes each",
+        advice="more than a client calls while it waits for one answer; about 300 bytes each",
     )
     answers_bytes_per_session: int = key(
         4_194_304,
@@ -142,16 +142,15 @@ class Keys:
         bytes: What its answers that are kept weigh.
     """
 
-    __slots__ = ("_all", "_answers", "_done", "_order", "_running", "bytes")
+    __slots__ = ("_all", "_done", "_gone", "_order", "_running", "bytes")
 
     def __init__(self, all_keys: Idempotency) -> None:
         self._all = all_keys
         self._running: dict[str, Kept] = {}
         self._done: dict[str, Kept] = {}
-        # Those that are done, the oldest first: all, and those that have an answer yet. These are
-        # always the younger ones.
+        # Those that are done, the oldest first, and of how many of these the answer is gone.
         self._order: deque[Kept] = deque()
-        self._answers: deque[Kept] = deque()
+        self._gone = 0
         self.bytes = 0
         all_keys.sessions.add(self)
 
@@ -189,25 +188,32 @@ class Keys:
         kept.answer, kept.done_s, kept.size = answer, shared.clock(), size
         self._done[name] = kept
         self._order.append(kept)
-        self._answers.append(kept)
         self.bytes += size
         shared.bytes += size
-        self._tidy(kept.done_s)
+        settings, order = shared.settings, self._order
+        if (
+            len(order) > settings.keys_per_session
+            or self.bytes > settings.answers_bytes_per_session
+            or shared.bytes > settings.answers_bytes
+            or kept.done_s - order[0].done_s >= settings.ttl_s
+        ):
+            self._tidy(kept.done_s)
 
     def forget(self, kept: Kept) -> None:
         """Nothing is known of it any more: whoever asks next runs it."""
-        self._running.pop(kept.name, None)
+        if self._running.get(kept.name) is kept:
+            del self._running[kept.name]
 
     def close(self) -> None:
         """The session is gone."""
         self._all.bytes -= self.bytes
         self._all.sessions.discard(self)
-        self.bytes = 0
-        for each in (self._done, self._order, self._answers):
-            each.clear()
+        self.bytes = self._gone = 0
+        self._done.clear()
+        self._order.clear()
 
     def _tidy(self, now_s: float) -> None:
-        """Let go what is too old or too much; most often that is nothing, or one."""
+        """Let go what is too old or too much."""
         shared, order = self._all, self._order
         settings = shared.settings
         while len(order) > settings.keys_per_session:
@@ -223,7 +229,8 @@ class Keys:
     def let_go(self, *, down_to_bytes: int) -> None:
         """Keep the oldest answers no longer, until the others weigh no more than that."""
         while self.bytes > down_to_bytes:
-            self._weigh(self._answers.popleft())
+            self._weigh(self._order[self._gone])
+            self._gone += 1
             self._all.answers_gone += 1
 
     def _drop(self) -> None:
@@ -231,8 +238,10 @@ class Keys:
         kept = self._order.popleft()
         if self._done.get(kept.name) is kept:
             del self._done[kept.name]
-        if self._answers and self._answers[0] is kept:
-            self._weigh(self._answers.popleft())
+        if self._gone:
+            self._gone -= 1
+        else:
+            self._weigh(kept)
 
     def _weigh(self, kept: Kept) -> None:
         """What has no answer any more weighs nothing."""

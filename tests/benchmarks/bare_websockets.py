@@ -14,12 +14,15 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import msgspec
 from websockets.asyncio.server import ServerConnection, serve
 
 from harness import program
 from harness.clock import now_ns
 from harness.dialects.exai import CallTool, CallToolRes, HelloAck, Output, decode_request, encode
 from harness.refdaemon.effects import EffectLog
+
+_read = msgspec.json.Decoder(dict[str, str]).decode
 
 
 async def _carry(effects: EffectLog | None, connection: ServerConnection) -> None:
@@ -33,8 +36,12 @@ async def _carry(effects: EffectLog | None, connection: ServerConnection) -> Non
         assert type(call) is CallTool
         if effects is not None:
             effects.write("echo", call, "bare", None)
-        outputs = [Output("text", call.arguments["text"])]
-        reply = CallToolRes(call.request_id, True, outputs, None, received_ns, now_ns())
+        arguments = _read(call.arguments)
+        outputs = [Output("text", arguments["text"])]
+        began_ns = answered_ns = now_ns()
+        reply = CallToolRes(
+            call.request_id, True, outputs, None, received_ns, began_ns, answered_ns
+        )
         await connection.send(encode(reply), text=True)
 
 

@@ -134,6 +134,9 @@ class _Peer:
     def pong(self) -> None:
         """Nobody pings."""
 
+    def crowded(self) -> None:
+        """They are asked for what is `buffered`."""
+
     def writable(self) -> None:
         if self._name is not None and self._sender.connections is not None:
             self._sender.connections.writable(self._name)

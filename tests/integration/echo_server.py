@@ -15,7 +15,7 @@ from typing import Final
 
 from harness import program
 from harness.refdaemon.transport import picows, websockets
-from harness.refdaemon.transport.base import HIGH_WATER, Cause, Listen, ListenOptions, Wire
+from harness.refdaemon.transport.base import Cause, Listen, ListenOptions, Wire
 
 __all__ = ["TRANSPORTS", "Echo"]
 
@@ -29,35 +29,26 @@ _UPGRADE_TIMEOUT_S: Final = 5
 class Echo:
     """The handler of one connection."""
 
-    def __init__(self) -> None:
-        self._paused = False
-
     def opened(self, wire: Wire) -> None:
         self._wire = wire
 
     def message(self, frame: bytes | str) -> None:
         self._wire.send(frame if isinstance(frame, bytes) else frame.encode())
-        self._slow_down()
 
     def binary(self, frame: bytes) -> None:
         self._wire.send_binary(frame)
-        self._slow_down()
 
     def pong(self) -> None:
         pass
 
+    def crowded(self) -> None:
+        self._wire.pause_reading()
+
     def writable(self) -> None:
-        if self._paused:
-            self._paused = False
-            self._wire.resume_reading()
+        self._wire.resume_reading()
 
     def lost(self, cause: Cause) -> None:
         pass
-
-    def _slow_down(self) -> None:
-        if not self._paused and self._wire.buffered() > HIGH_WATER:
-            self._paused = True
-            self._wire.pause_reading()
 
 
 class _Short(Echo):

@@ -76,6 +76,9 @@ class Peer:
     def pong(self) -> None:
         self._daemon.connections.heard(self._session)
 
+    def crowded(self) -> None:
+        """It is asked for what is `buffered`."""
+
     def writable(self) -> None:
         self._daemon.connections.writable(self._session)
 

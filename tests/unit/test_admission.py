@@ -41,7 +41,7 @@ def message(door: Admission, *, address: str, session: str) -> Refused | None:
     """A message of a connection that is gone again after it."""
     gate = door.gate(address=address, session=session)
     try:
-        return gate.message()
+        return gate.message(door.clock())
     finally:
         gate.close()
 
@@ -286,16 +286,18 @@ def test_a_bucket_in_use_is_not_handed_out_anew(clock: Hands, monkeypatch: pytes
         clock, **LIFTED | {"messages_per_s_per_address": 1}, burst_messages_per_address=50
     )
     first = door.gate(address="a", session="s")
-    assert first.message() is None
+    assert first.message(clock.now) is None
     clock.now += 100
     for n in range(1000):
         message(door, address=f"a{n}", session="s")
 
     second = door.gate(address="a", session="t")
-    assert [second.message() for _ in range(25)] == [first.message() for _ in range(25)]
+    assert [second.message(clock.now) for _ in range(25)] == [
+        first.message(clock.now) for _ in range(25)
+    ]
 
-    assert first.message() is not None
-    assert second.message() is not None
+    assert first.message(clock.now) is not None
+    assert second.message(clock.now) is not None
 
 
 def test_a_gate_goes_by_limits_that_changed_while_it_was_open(clock: Hands):
@@ -304,16 +306,47 @@ def test_a_gate_goes_by_limits_that_changed_while_it_was_open(clock: Hands):
     """
     door = admission(clock, **LIFTED)
     gate = door.gate(address="a", session="s")
-    assert {gate.message() for _ in range(200)} == {None}
+    assert {gate.message(clock.now) for _ in range(200)} == {None}
 
     one = {"burst_messages_per_session": 1, "messages_per_s_per_session": 1}
     door.adopt(AdmissionSettings(**LIFTED | one))
-    assert gate.message() is None
-    assert str(gate.message()) == "burst_messages_per_session: 2, allowed 1; again in 1 s"
+    assert gate.message(clock.now) is None
+    assert str(gate.message(clock.now)) == "burst_messages_per_session: 2, allowed 1; again in 1 s"
     door.adopt(AdmissionSettings(**LIFTED | one | {"messages_per_s_per_session": 2}))
-    assert str(gate.message()) == "burst_messages_per_session: 2, allowed 1; again in 0.5 s"
+    assert (
+        str(gate.message(clock.now)) == "burst_messages_per_session: 2, allowed 1; again in 0.5 s"
+    )
     door.adopt(AdmissionSettings(**LIFTED))
-    assert gate.message() is None
+    assert gate.message(clock.now) is None
+
+
+@given(
+    per_s=st.floats(1, 100_000),
+    burst=st.integers(1, 500),
+    steps=st.lists(st.tuples(st.integers(0, 2), st.floats(0, 0.03)), max_size=200),
+)
+def test_gates_let_through_a_burst_and_its_rate_and_no_more(
+    per_s: float, burst: int, steps: list[tuple[int, float]]
+):
+    """
+    However they take, hold and give back; over any stretch of time that begins anywhere.
+    """
+    clock = Hands()
+    kept = LIFTED | {"messages_per_s": per_s, "burst_messages": burst}
+    parts = {"burst_messages_per_address": 1, "burst_messages_per_session": 1}
+    door = admission(clock, **kept | parts)
+    gates = [door.gate(address=f"a{n}", session="s") for n in range(3)]
+    let_in: list[float] = []
+
+    for which, pause in steps:
+        clock.now += pause
+        for _ in range(10):
+            if gates[which].message(clock.now) is None:
+                let_in.append(clock.now)
+
+    for begin in range(0, len(let_in), 7):
+        took = len(let_in) - begin
+        assert took <= burst + (let_in[-1] - let_in[begin] + 0.01) * per_s + 1e-6
 
 
 _RATES = st.floats(0.001, 1e6)

@@ -7,7 +7,7 @@ Above it: every rule of the protocol, keepalive included, so that it is the same
 on all transports.
 
 Rule: nothing here blocks or awaits. `Wire.send` takes the bytes at once; a handler
-that sees `buffered` above `HIGH_WATER` pauses reading until it is told `writable`.
+that is told `crowded` pauses reading until it is told `writable`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import Final, Literal, Protocol
 __all__ = [
     "CLOSE_WITHIN_S",
     "HIGH_WATER",
-    "LOW_WATER",
     "Cause",
     "Handler",
     "Listen",
@@ -32,8 +31,7 @@ __all__ = [
 ]
 
 HIGH_WATER: Final = 256 * 1024
-LOW_WATER: Final = 64 * 1024
-"""Bytes of unsent output above which a peer counts as slow, and below which it no longer does."""
+"""Bytes of unsent output above which a peer counts as slow, where nobody says otherwise."""
 
 CLOSE_WITHIN_S: Final = 1.0
 """How long a peer has to complete a closing handshake before its connection is aborted."""
@@ -104,8 +102,11 @@ class Handler(Protocol):
     def pong(self) -> None:
         """The peer answered a ping."""
 
+    def crowded(self) -> None:
+        """The peer leaves too much untaken; told from within `send`."""
+
     def writable(self) -> None:
-        """`buffered` was above `HIGH_WATER` and is now below `LOW_WATER`."""
+        """After that: it has taken most of it."""
 
     def lost(self, cause: Cause) -> None:
         """The connection is gone."""
@@ -132,12 +133,15 @@ class ListenOptions:
         port: 0 lets the system choose.
         max_bytes: The largest message, over all its fragments.
         upgrade_timeout_s: How long a peer may take over its HTTP request.
+        high_water_bytes: With more unsent output a peer counts as slow; with less than a quarter
+            of that it no longer does.
     """
 
     host: str
     port: int
     max_bytes: int
     upgrade_timeout_s: float
+    high_water_bytes: int = HIGH_WATER
 
 
 def framed_bytes(payload_bytes: int, *, masked: bool) -> int:

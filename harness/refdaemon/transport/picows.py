@@ -14,14 +14,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 
 from harness.refdaemon.transport.base import (
     CLOSE_WITHIN_S,
-    HIGH_WATER,
-    LOW_WATER,
     Cause,
     Handler,
     Listener,
@@ -46,13 +45,14 @@ _READ_BUFFER_BYTES: Final = 4096
 class _Wire(WSListener):
     """One connection: picows' listener below, `Wire` above."""
 
-    def __init__(self, handler: Handler, max_bytes: int) -> None:
+    def __init__(self, handler: Handler, options: ListenOptions) -> None:
         self._handler = handler
-        self._max_bytes = max_bytes
+        self._max_bytes = options.max_bytes
+        self._high_water = options.high_water_bytes
         # A message whose last fragment is not here yet.
         self._parts: bytearray | None = None
         self._parts_are_text = False
-        # Answers to frames of the read under way.
+        # Answers to frames of the read under way: headers and payloads.
         self._joining = False
         self._joined: list[bytes] = []
         self._joined_bytes = 0
@@ -64,18 +64,19 @@ class _Wire(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
         self._socket = transport.underlying_transport
-        self._socket.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
+        self._socket.set_write_buffer_limits(high=self._high_water, low=self._high_water // 4)
         self.address = self._socket.get_extra_info("peername")[0]
         self._handler.opened(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        last = frame.last_in_buffer
-        if not last:
+        if not frame.last_in_buffer:
             self._joining = True
+            self._take(frame)
+            return
         try:
             self._take(frame)
         finally:
-            if last and self._joining:
+            if self._joining:
                 self._joining = False
                 self._flush()
 
@@ -85,8 +86,7 @@ class _Wire(WSListener):
         self._handler.lost(self._cause())
 
     def pause_writing(self) -> None:
-        # The handler finds out by `buffered`.
-        pass
+        self._handler.crowded()
 
     def resume_writing(self) -> None:
         self._handler.writable()
@@ -95,11 +95,16 @@ class _Wire(WSListener):
         if self._closing:
             return
         size = len(data)
-        self.sent_bytes += size + (2 if size < 126 else 4 if size < 65_536 else 10)
         if self._joining:
-            self._joined.append(data)
-            self._joined_bytes += len(data)
+            header = _header(size)
+            self._joined += (header, data)
+            self._joined_bytes += size
+            self.sent_bytes += size + len(header)
+            if self._joined_bytes > self._high_water:
+                # One read may ask for more than can be held.
+                self._flush()
         else:
+            self.sent_bytes += size + (2 if size < 126 else 4 if size < 65_536 else 10)
             self._transport.send(_TEXT, data)
 
     def send_binary(self, data: bytes) -> None:
@@ -150,18 +155,28 @@ class _Wire(WSListener):
             return
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self.close(1002, "reserved bit set without an extension", within_s=CLOSE_WITHIN_S)
-        elif kind is _TEXT or kind is _BINARY:
-            if self._parts is not None:
-                self.close(1002, "a message began inside another", within_s=CLOSE_WITHIN_S)
-            elif frame.fin:
-                self._deliver(frame.get_payload_as_bytes(), is_text=kind is _TEXT)
+        elif kind is _TEXT and frame.fin and self._parts is None:
+            # Most are such.
+            message = frame.get_payload_as_bytes()
+            if message.isascii():
+                self._handler.message(message)
             else:
-                self._parts = bytearray(frame.get_payload_as_bytes())
-                self._parts_are_text = kind is _TEXT
+                self._deliver(message, is_text=True)
+        elif kind is _TEXT or kind is _BINARY:
+            self._begin(frame, is_text=kind is _TEXT)
         elif kind is _CONTINUATION:
             self._continue(frame)
         else:
             self._control(kind, frame.get_payload_as_bytes())
+
+    def _begin(self, frame: WSFrame, *, is_text: bool) -> None:
+        if self._parts is not None:
+            self.close(1002, "a message began inside another", within_s=CLOSE_WITHIN_S)
+        elif frame.fin:
+            self._deliver(frame.get_payload_as_bytes(), is_text=is_text)
+        else:
+            self._parts = bytearray(frame.get_payload_as_bytes())
+            self._parts_are_text = is_text
 
     def _deliver(self, message: bytes, *, is_text: bool) -> None:
         if not is_text:
@@ -198,14 +213,10 @@ class _Wire(WSListener):
     def _flush(self) -> None:
         if not self._joined:
             return
-        frames, self._joined, self._joined_bytes = self._joined, [], 0
+        parts, self._joined, self._joined_bytes = self._joined, [], 0
         # These bytes go past picows, so it cannot keep them from following a close frame.
         if not (self._transport.is_close_frame_sent or self._transport.is_disconnected):
-            self._socket.write(b"".join(part for data in frames for part in _framed(data)))
-            # Joined bytes that left at once never were in the transport's own buffer,
-            # so it will not tell that they are gone.
-            if self._socket.get_write_buffer_size() <= HIGH_WATER:
-                self._handler.writable()
+            self._socket.write(b"".join(parts))
 
     def _cause(self) -> Cause:
         """Ask the kernel: picows hands on no exception."""
@@ -226,14 +237,14 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def _framed(data: bytes) -> tuple[bytes, bytes]:
-    """A whole text frame of a server: its header and its payload."""
-    size = len(data)
+@lru_cache(maxsize=4096)
+def _header(size: int) -> bytes:
+    """What stands before a payload of that length in a server's whole text frame."""
     if size < 126:
-        return bytes((0x81, size)), data
+        return bytes((0x81, size))
     if size < 1 << 16:
-        return b"\x81\x7e" + size.to_bytes(2, "big"), data
-    return b"\x81\x7f" + size.to_bytes(8, "big"), data
+        return b"\x81\x7e" + size.to_bytes(2, "big")
+    return b"\x81\x7f" + size.to_bytes(8, "big")
 
 
 class _Listener:
@@ -254,7 +265,7 @@ async def listen(new_handler: Callable[[], Handler], options: ListenOptions) -> 
     """
 
     def new_wire(_request: WSUpgradeRequest) -> WSListener:
-        return _Wire(new_handler(), options.max_bytes)
+        return _Wire(new_handler(), options)
 
     server = await ws_create_server(
         new_wire,

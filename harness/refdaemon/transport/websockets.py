@@ -20,8 +20,6 @@ from websockets.frames import Frame
 
 from harness.refdaemon.transport.base import (
     CLOSE_WITHIN_S,
-    HIGH_WATER,
-    LOW_WATER,
     Cause,
     Handler,
     Listener,
@@ -74,9 +72,10 @@ class _Connection(ServerConnection):
 class _Wire:
     """One connection: the library's object below, `Wire` above."""
 
-    def __init__(self, connection: _Connection, handler: Handler) -> None:
+    def __init__(self, connection: _Connection, handler: Handler, high_water: int) -> None:
         self._connection = connection
         self._handler = handler
+        self._high_water = high_water
         self.address: str = connection.remote_address[0]
         # What is to go out, in order: messages, pings, and at last a close code.
         self._outbox: deque[bytes | str | tuple[int, str]] = deque()
@@ -120,8 +119,10 @@ class _Wire:
             return
         self._outbox.append(data)
         self._outbox_bytes += len(data)
-        self._crowded = self._crowded or self.buffered() > HIGH_WATER
         self._something_to_send.set()
+        if not self._crowded and self.buffered() > self._high_water:
+            self._crowded = True
+            self._handler.crowded()
 
     def send_binary(self, data: bytes) -> None:
         self.send(_Binary(data))
@@ -181,7 +182,7 @@ class _Wire:
         if isinstance(item, bytes):
             self._outbox_bytes -= len(item)
             await self._connection.send(item, text=not isinstance(item, _Binary))
-            if self._crowded and self.buffered() <= LOW_WATER:
+            if self._crowded and self.buffered() <= self._high_water // 4:
                 self._crowded = False
                 self._handler.writable()
         elif isinstance(item, str):
@@ -228,7 +229,7 @@ async def listen(new_handler: Callable[[], Handler], options: ListenOptions) -> 
 
     async def carry(connection: ServerConnection) -> None:
         assert isinstance(connection, _Connection)
-        await _Wire(connection, new_handler()).serve()
+        await _Wire(connection, new_handler(), options.high_water_bytes).serve()
 
     log = library_log()
     log.addFilter(_only_our_failures)

@@ -67,6 +67,8 @@ class Connections:
     ) -> None:
         self._clock = clock
         self._settings = settings
+        # `keep` stays what it was.
+        self._keeps_none = settings.keep == "until_sent"
         self._breakers = breakers
         self._metrics = metrics
         self._ends = Ends(metrics, on_end)
@@ -78,6 +80,7 @@ class Connections:
             broke=self._broke,
             ended=self._ends.came,
         )
+        self._hand_over = self._sending.hand_over
         self._peers: dict[str, Peer] = {}
         # Those without a connection, the longest gone first.
         self._gone: OrderedDict[str, None] = OrderedDict()
@@ -107,6 +110,10 @@ class Connections:
         """How many critical messages of a session have not ended yet; 0 of one not known."""
         peer = self._peers.get(session)
         return 0 if peer is None else len(peer.outbox)
+
+    def peer(self, session: str) -> Peer:
+        """The handle of a session that is known, for `came` and `send_now`."""
+        return self._peers[session]
 
     def adopt(self, settings: ConnectionSettings) -> None:
         """Go by other settings from now on; `keep` stays what it was."""
@@ -177,6 +184,13 @@ class Connections:
             self._hear(peer, now_s)
             peer.figures.received()
 
+    def came(self, peer: Peer, now_s: float) -> None:
+        """As `message_came`, for those who have the handle and know what time it is."""
+        peer.asked_s = peer.heard_s = now_s
+        if peer.pinged_s is not None:
+            self._hear(peer, now_s)
+        peer.figures.received()
+
     def _hear(self, peer: Peer, now_s: float) -> None:
         peer.heard_s = now_s
         if peer.pinged_s is not None:
@@ -221,6 +235,36 @@ class Connections:
         elif message.critical:
             self._after(peer)
         return delivery
+
+    def send_now(self, peer: Peer, data: bytes, *, since_ns: int) -> bool:
+        """
+        Send a message without a name, if nothing stands against its leaving at once.
+
+        What `send` does of a critical one then, where messages are kept until they are sent; its
+        end, "sent", is not told.
+
+        Args:
+            since_ns: When somebody wanted it sent, in nanoseconds of the clock.
+
+        Returns:
+            Whether a transport took it. Where not, it is for `send`.
+        """
+        transport = peer.transport
+        settings = self._settings
+        if (
+            transport is None
+            or peer.closing
+            or peer.flushing
+            or peer.outbox.waiting
+            or self._leaving is not None
+            or not self._keeps_none
+            or transport.buffered() > settings.high_water_bytes
+        ):
+            return False
+        if self._hand_over(peer, data) is not None:
+            return False
+        peer.figures.sent(int(self._clock() * 1e9) - since_ns)
+        return True
 
     def _expires_next(self, peer: Peer) -> bool:
         """Whether a message is the next thing that time will end here, and nobody knows yet."""

@@ -206,6 +206,7 @@ class ConnectionSettings(Settings):
         262_144,
         low=0,
         high=2**40,
+        live=False,
         about="with more unsent bytes a peer counts as slow, and gets only what is critical, later",
     )
     shutdown_s: float = key(

@@ -312,6 +312,9 @@ class Gate:
 
     def close(self) -> None:
         """No more will come."""
+        if self._credit and self._door.clock() < self._until:
+            for bucket in self._buckets:
+                bucket.take(-self._credit)
         self._credit = 0
         for bucket in self._buckets:
             bucket.users -= 1

@@ -30,6 +30,7 @@ from harness.environment.base import Environment
 from harness.pytest_plugin.servants import Servants
 from harness.records import Effect, read_lines
 from tests.backends import CHOICES
+from tests.held import HELD, Conversation, Held
 from tests.integration.peers import prove_effects, prove_peers
 
 UNIT_S = 0.25
@@ -42,17 +43,25 @@ TEXT, BINARY, CLOSE, PING, PONG, CONTINUATION = 1, 2, 8, 9, 10, 0
 
 
 class Peer:
-    """A client of the daemon that speaks its dialect by hand."""
+    """
+    A client of the daemon that speaks its dialect by hand. What passes is held against the schema,
+    except for what is sent on `connection` itself.
+    """
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: ClientConnection, conversation: Conversation) -> None:
         self.connection = connection
+        self._conversation = conversation
 
     async def send(self, **frame: Any) -> None:
-        await self.connection.send(json.dumps(frame))
+        text = json.dumps(frame)
+        self._conversation.sent(text)
+        await self.connection.send(text)
 
     async def receive(self) -> dict[str, Any]:
         async with asyncio.timeout(PATIENCE_S):
-            frame: dict[str, Any] = json.loads(await self.connection.recv())
+            text = await self.connection.recv()
+        self._conversation.received(text)
+        frame: dict[str, Any] = json.loads(text)
         return frame
 
     async def ask(self, **frame: Any) -> dict[str, Any]:
@@ -80,19 +89,30 @@ class Peer:
         try:
             async with asyncio.timeout(PATIENCE_S):
                 while True:
-                    await self.connection.recv()
+                    self._conversation.received(await self.connection.recv())
         except ConnectionClosed as error:
             return -1 if error.rcvd is None else error.rcvd.code
 
 
 class RawPeer:
-    """A client that has upgraded its connection and then writes frames as it likes."""
+    """
+    A client that has upgraded its connection and then writes frames as it likes. What is answered
+    is held against the schema, with what was sent in one frame.
+    """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        conversation: Conversation,
+    ) -> None:
         self.reader = reader
         self.writer = writer
+        self._conversation = conversation
 
     def send(self, opcode: int, payload: bytes, *, fin: bool = True, first_bits: int = 0) -> None:
+        if opcode in (TEXT, BINARY) and fin:
+            self._conversation.sent(payload)
         self.writer.write(masked(opcode, payload, fin=fin, first_bits=first_bits))
 
     async def receive(self) -> tuple[int, bytes]:
@@ -103,7 +123,10 @@ class RawPeer:
                 (size,) = struct.unpack("!H", await self.reader.readexactly(2))
             elif size == 127:
                 (size,) = struct.unpack("!Q", await self.reader.readexactly(8))
-            return first & 0x0F, await self.reader.readexactly(size)
+            payload = await self.reader.readexactly(size)
+        if first & 0x0F in (TEXT, BINARY):
+            self._conversation.received(payload)
+        return first & 0x0F, payload
 
     async def close_code(self) -> int:
         """The code of the close frame, past whatever comes before it."""
@@ -133,13 +156,24 @@ def masked(opcode: int, payload: bytes, *, fin: bool = True, first_bits: int = 0
 
 
 class Daemon:
-    """A running daemon."""
+    """
+    A running daemon.
+
+    Attributes:
+        held: What its frames are held by.
+    """
 
     def __init__(self, log: Path, effects: Path, url: str) -> None:
         self.log = log
         self.effects_file = effects
         self.url = url
         self.port = int(url.rpartition(":")[2])
+        self.held = HELD
+
+    def started_with(self, arguments: tuple[str, ...]) -> None:
+        """Of one with a defect nothing is expected, and its frames are no test's affair."""
+        if "--defect" in arguments:
+            self.held = Held()
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Peer]:
@@ -147,7 +181,7 @@ class Daemon:
         async with connect(
             self.url, compression=None, ping_interval=None, proxy=None, max_size=None
         ) as connection:
-            yield Peer(connection)
+            yield Peer(connection, Conversation(self.held))
 
     @asynccontextmanager
     async def peer(self, **hello: Any) -> AsyncIterator[Peer]:
@@ -176,7 +210,7 @@ class Daemon:
             async with asyncio.timeout(PATIENCE_S):
                 answer = await reader.readuntil(b"\r\n\r\n")
             assert b" 101 " in answer, answer
-            peer = RawPeer(reader, writer)
+            peer = RawPeer(reader, writer, Conversation(self.held))
             if hello:
                 peer.send(TEXT, json.dumps({"op": "hello", "token": TOKEN}).encode())
                 assert b'"ok":true' in (await peer.receive())[1]
@@ -238,7 +272,9 @@ async def started(
         async with asyncio.timeout(PATIENCE_S):
             line = await process.stdout.readline()
         assert line, log.read_text()
-        yield Process(process, log, effects, json.loads(line)["listening"])
+        daemon = Process(process, log, effects, json.loads(line)["listening"])
+        daemon.started_with(arguments)
+        yield daemon
     finally:
         if process.returncode is None:
             process.kill()
@@ -282,7 +318,9 @@ class Serve:
             await asyncio.to_thread(prove_peers, here)
             effects = here.stack.site.effects_file
             assert effects is not None
-            yield Daemon(effects.parents[1] / "daemon.log", effects, here.url.rstrip("/"))
+            found = Daemon(effects.parents[1] / "daemon.log", effects, here.url.rstrip("/"))
+            found.started_with(arguments)
+            yield found
             prove_effects(here)
 
 

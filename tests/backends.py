@@ -19,6 +19,7 @@ import pytest
 from harness.environment import images
 from harness.environment.backends import DOCKER, LOCAL, TOXIPROXY, Choice, engine
 from harness.errors import EnvironmentFailed
+from tests.grounds import stands_on
 from tests.integration import inner
 
 __all__ = ["CHOICES", "in_containers", "no_containers"]
@@ -94,7 +95,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """The suites of a test run where the test does; those of one that takes no backend, here."""
     choice = CHOICES[_of(item) or LOCAL]
     on = {"HARNESS_BACKEND": choice.backend, "HARNESS_PROXY": choice.proxy}
-    inner.ON = on if "on_backend" in getattr(item, "fixturenames", ()) else {}
+    in_a_suite = "on_backend" in getattr(item, "fixturenames", ())
+    inner.ON = on if in_a_suite else {}
+    if in_a_suite:
+        stands_on(choice.backend, choice.proxy)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,13 @@ from hypothesis import HealthCheck, Phase, settings
 from harness.environment.backends import DOCKER
 from tests import sabotage
 
-pytest_plugins = ["tests.backends", "tests.held", "tests.outcomes", "tests.projects"]
+pytest_plugins = [
+    "tests.grounds",
+    "tests.backends",
+    "tests.held",
+    "tests.outcomes",
+    "tests.projects",
+]
 
 # Both judge by the wall clock: on a busy machine, or while Hypothesis builds its tables in a
 # fresh clone, they would fail tests whose code is right.

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.environment.backends import DOCKER
+from harness.environment.backends import DOCKER, LOCAL, TOXIPROXY
 from harness.environment.processes import Reaper
 from harness.pytest_plugin.servants import Servants
-from tests.backends import CHOICES
+from tests.backends import CHOICES, lacking
+from tests.integration import foreign
 from tests.integration.proxy_process import BOUND_S, Http, ProxyServer, proxy_process
 from tests.integration.refdaemon_process import Serve
 from tests.integration.stacks import Place, remains
+from tests.integration.standing import Before, Stand, before
 from tests.integration.wire import Upstream
 
 
@@ -63,6 +65,29 @@ def servants(backend: str) -> Iterator[Servants | None]:
 def serve(tmp_path: Path, transport: str, servants: Servants | None) -> Serve:
     """Brings up the reference daemon, on each backend."""
     return Serve(tmp_path, transport, servants)
+
+
+@pytest.fixture(scope="session")
+def proxy(request: pytest.FixtureRequest, backend: str) -> str:
+    """What stands before the daemon."""
+    name: str = request.param
+    # In a container it can stand before a process, too.
+    if (backend, name) == (LOCAL, TOXIPROXY) and not foreign.binary() and lacking():
+        pytest.skip(foreign.NO_BINARY)
+    return name
+
+
+@pytest.fixture(scope="session")
+def ground(backend: str, proxy: str) -> Iterator[Before]:
+    """What the daemons of all tests on it need."""
+    with before(backend, proxy) as found:
+        yield found
+
+
+@pytest.fixture
+def stand(tmp_path: Path, transport: str, ground: Before) -> Stand:
+    """Brings up daemons with a monitor, on each ground."""
+    return Stand(tmp_path, transport, ground)
 
 
 @pytest.fixture

@@ -21,11 +21,12 @@ from harness.proxy.control import Control
 from harness.proxy.ports import Reservation
 from tests.integration.proxy_process import BOUND_S, Http, proxy_process
 
-__all__ = ["KINDS", "Foreign", "foreign_server"]
+__all__ = ["KINDS", "NO_BINARY", "Foreign", "binary", "foreign_server", "real_server"]
 
 KINDS = ("ours", "real")
 
 _BINARY = "HARNESS_TEST_TOXIPROXY"
+NO_BINARY = f"{_BINARY} names no Toxiproxy to test with"
 
 _LATE = {"name": "slow", "type": "latency", "attributes": {"latency": 1500, "jitter": 20}}
 _HOLE = {"type": "timeout", "stream": "upstream", "toxicity": 0.5, "attributes": {"timeout": 0}}
@@ -76,7 +77,7 @@ class Foreign:
 @contextmanager
 def foreign_server(kind: str) -> Iterator[Foreign]:
     """A server of that kind, furnished; skips the test where there is none."""
-    with _ours() if kind == "ours" else _real() as server:
+    with _ours() if kind == "ours" else real_server() as server:
         server.furnish()
         yield server
 
@@ -87,14 +88,19 @@ def _ours() -> Iterator[Foreign]:
         yield Foreign(server.control.url, tells=True)
 
 
+def binary() -> str:
+    """The program that is the real one; "" where there is none."""
+    return os.environ.get(_BINARY, "")
+
+
 @contextmanager
-def _real() -> Iterator[Foreign]:
-    binary = os.environ.get(_BINARY)
-    if not binary:
-        pytest.skip(f"{_BINARY} names no Toxiproxy to test with")
+def real_server(*options: str) -> Iterator[Foreign]:
+    """The real one, as a process; skips the test where there is none."""
+    if not binary():
+        pytest.skip(NO_BINARY)
     # It does not say which port it got: one is kept for it.
     port = Reservation("127.0.0.1")
-    command = [binary, "-host", port.address.host, "-port", str(port.address.port)]
+    command = [binary(), "-host", port.address.host, "-port", str(port.address.port), *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     server = Foreign(f"http://{port.address}", tells=False)
     try:

@@ -25,11 +25,12 @@ from websockets.exceptions import ConnectionClosed
 
 from harness.clock import fresh_id, now
 from harness.daemons.reference import Reference
-from harness.environment.backends import DOCKER, stack_of
+from harness.environment.backends import DOCKER, LOCAL, stack_of
 from harness.environment.base import Environment
 from harness.pytest_plugin.servants import Servants
 from harness.records import Effect, read_lines
 from tests.backends import CHOICES
+from tests.grounds import ALONE, stands_on
 from tests.held import HELD, Conversation, Held
 from tests.integration.peers import prove_effects, prove_peers
 
@@ -301,6 +302,7 @@ class Serve:
         if self._servants is None:
             how = {"transport": self._transport, "token": token}
             async with started(self._folder, *arguments, **how) as process:  # type: ignore[arg-type]
+                stands_on(LOCAL, ALONE)
                 yield process
             return
         transport: Any = self._transport
@@ -315,6 +317,7 @@ class Serve:
         )
         async with Environment(stack, owns=True, name=f"edge-{fresh_id()}") as here:
             self._servants.prove(stack.server)
+            stands_on(choice.backend, choice.proxy)
             await asyncio.to_thread(prove_peers, here)
             effects = here.stack.site.effects_file
             assert effects is not None

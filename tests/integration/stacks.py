@@ -21,6 +21,7 @@ from harness.environment.stack import Stack
 from harness.faults.armed_reset import ArmedReset
 from harness.history import History
 from harness.run.record import HistoryWriter, load_history
+from tests.grounds import stands_on
 from tests.integration.peers import prove_effects, prove_peers
 
 
@@ -54,12 +55,14 @@ class Place(Environment):
         daemon = Reference() if daemon is None else daemon
         secrets = () if daemon.token is None else (daemon.token,)
         self.directory = directory
+        self._choice = choice
         self.writer = HistoryWriter(directory / "history.jsonl", secrets=secrets)
         stack = stack_of(daemon, choice=choice, directory=directory, recorder=self.writer, seed=7)
         super().__init__(stack, owns=True, seed=7)
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
+        stands_on(self._choice.backend, self._choice.proxy)
         try:
             await asyncio.to_thread(prove_peers, self)
         except BaseException as error:

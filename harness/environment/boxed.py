@@ -42,7 +42,7 @@ class Boxed:
     One container of a run, started as often as needed. Its methods block.
 
     Args:
-        name: "daemon" or "proxy".
+        name: "daemon", "proxy" or "provider".
         engine: Where it runs.
         order: What is wanted.
         log: Where its output goes.

@@ -51,6 +51,8 @@ class ContainerDaemon(ContainerSite):
             household,
             network,
             record=_EFFECTS,
+            table="daemon.container",
+            secrets=() if daemon.token is None else (daemon.token,),
             told_by_engine=True,
             recorder=recorder,
         )
@@ -66,10 +68,6 @@ class ContainerDaemon(ContainerSite):
     def _container(self) -> Container:
         assert self.daemon.container is not None
         return self.daemon.container
-
-    @property
-    def _secrets(self) -> tuple[str, ...]:
-        return () if self.daemon.token is None else (self.daemon.token,)
 
     def _told(self, record: str) -> Told:
         return Told(

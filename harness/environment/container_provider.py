@@ -31,8 +31,6 @@ class ContainerProvider(ContainerSite):
         secrets: What must not stand in its log.
     """
 
-    _secrets: tuple[str, ...] = ()
-
     def __init__(
         self,
         provider: Provider,
@@ -42,9 +40,16 @@ class ContainerProvider(ContainerSite):
         recorder: Recorder | None = None,
         secrets: tuple[str, ...] = (),
     ) -> None:
-        super().__init__("provider", household, network, record=_EXECUTIONS, recorder=recorder)
+        super().__init__(
+            "provider",
+            household,
+            network,
+            record=_EXECUTIONS,
+            table="daemon.provider.container",
+            secrets=secrets,
+            recorder=recorder,
+        )
         self.provider = provider
-        self._secrets = secrets
 
     @property
     def limits(self) -> Limits:

@@ -60,6 +60,8 @@ class ContainerSite(ABC):
         household: Whose it is.
         network: Where it stands; open before `start`, and closed after `end`.
         record: What the file is called that it writes its effects or executions to.
+        table: Where a project says how it runs in a container.
+        secrets: What must not stand in its log.
         told_by_engine: Whether what the engine tells of all the household's containers is noted.
         recorder: Where its starts and ends are noted.
     """
@@ -74,12 +76,16 @@ class ContainerSite(ABC):
         network: Network,
         *,
         record: str,
+        table: str,
+        secrets: tuple[str, ...] = (),
         told_by_engine: bool = False,
         recorder: Recorder | None = None,
     ) -> None:
         self.name = name
         self.network = network
         self._record = record
+        self._table = table
+        self._secrets = secrets
         self._told_by_engine = told_by_engine
         self._events: EngineEvents | None = None
         self._household = household
@@ -102,11 +108,6 @@ class ContainerSite(ABC):
     @abstractmethod
     def _container(self) -> Container:
         """Of what it is made."""
-
-    @property
-    @abstractmethod
-    def _secrets(self) -> tuple[str, ...]:
-        """What must not stand in its log."""
 
     @abstractmethod
     def _told(self, record: str) -> Told:
@@ -224,7 +225,8 @@ class ContainerSite(ABC):
         try:
             await self._until_ready()
         except StartTimeout as error:
-            listens = elsewhere(await in_thread(program.listeners), self.inner_address.port)
+            there, key = await in_thread(program.listeners), f"{self._table}.port"
+            listens = elsewhere(there, self.inner_address.port, key=key)
             if not listens:
                 raise
             # What is to be done stands there: not to look into its log.

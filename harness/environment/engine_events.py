@@ -117,7 +117,7 @@ class Sayings:
     The lines that a container's program writes, as the engine received them.
 
     Args:
-        process: Who says them: "daemon" or "proxy".
+        process: Who says them: "daemon", "proxy" or "provider".
         recorder: Where they go.
         most: How many; of the rest it is noted once that it is in the log alone.
     """

@@ -1,4 +1,4 @@
-"""Where a daemon listens that nobody reaches at its port."""
+"""Where a program in a container listens that nobody reaches at its port."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from harness.address import Address
 __all__ = ["elsewhere"]
 
 
-def elsewhere(there: Sequence[tuple[str, int]], port: int) -> str:
+def elsewhere(
+    there: Sequence[tuple[str, int]], port: int, *, key: str = "daemon.container.port"
+) -> str:
     """
     Say it in words.
 
     Args:
         there: Where it listens: addresses and ports.
         port: Where it was expected.
+        key: Where a project says which port that is.
 
     Returns:
         "" where that is not why it is not reached.
@@ -27,4 +30,4 @@ def elsewhere(there: Sequence[tuple[str, int]], port: int) -> str:
         return f"on {seen}: nobody outside its container gets there; let it listen on 0.0.0.0"
     if at_port or not seen:
         return ""
-    return f"on {seen}, not on port {port}: see daemon.container.port"
+    return f"on {seen}, not on port {port}: see {key}"

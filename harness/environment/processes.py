@@ -48,7 +48,7 @@ class Program:
     One program of a run, started as often as needed.
 
     Args:
-        name: "daemon" or "proxy"; its processes carry it beside the run id.
+        name: "daemon", "proxy" or "provider"; its processes carry it beside the run id.
         command: The command and its arguments.
         variables: Environment variables on top of the harness's own.
         run_id: The run.
@@ -270,7 +270,7 @@ class Started(Protocol):
     What was started, be it a process or a container.
 
     Attributes:
-        name: "daemon" or "proxy".
+        name: "daemon", "proxy" or "provider".
         started_at: When it was last started, in seconds of the monotonic clock.
     """
 

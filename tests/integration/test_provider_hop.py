@@ -15,7 +15,8 @@ import pytest
 from harness.address import address_of_url
 from harness.clock import now
 from harness.daemons.reference import Reference, own_provider
-from harness.environment.backends import DOCKER, Choice, engine
+from harness.environment.automatic import AUTO, Chosen, backend_for
+from harness.environment.backends import DOCKER, EMBEDDED, LOCAL, Choice, engine, stack_of
 from harness.environment.base import Environment
 from harness.environment.reaper import carriers
 from harness.errors import CallUnknown, InvalidValue, ProgramExited, StartTimeout
@@ -391,6 +392,21 @@ async def test_in_containers_on_each_path(tmp_path: Path, path: str, proxy: str)
             assert (now() - began) * 1000 >= LATE_MS
         assert [execution.key for execution in place.executions()] == ["hi"]
     assert remains(place.stack) == []
+
+
+def test_a_provider_without_a_container_is_none_for_containers():
+    """
+    Asked for, it is refused before anything is made; unasked, all of it runs here.
+    """
+    daemon = asking(provider(container=None))
+
+    with pytest.raises(InvalidValue, match="has no container to run in") as caught:
+        stack_of(daemon, choice=Choice(backend=DOCKER))
+
+    assert 'the provider of the daemon "command"' in str(caught.value)
+    assert "[tool.harness.daemon.provider.container]" in str(caught.value)
+    chosen = backend_for(AUTO, daemon, EMBEDDED)
+    assert chosen == Chosen(LOCAL, "the provider of command has no container to run in")
 
 
 async def test_without_a_provider_there_is_no_such_hop(tmp_path: Path):

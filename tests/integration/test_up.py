@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -65,6 +66,31 @@ def foreign(request: pytest.FixtureRequest) -> Iterator[Foreign]:
     """Somebody else's Toxiproxy, each kind."""
     with foreign_server(request.param) as server:
         yield server
+
+
+BEHIND = """
+[tool.harness.daemon]
+command = "{python} server.py {port} {provider}"
+dialect = "plain"
+
+[tool.harness.daemon.provider]
+command = "{python} -P -m harness.refdaemon.provider --port {port}"
+"""
+
+
+def test_what_stands_behind_a_daemon_is_told(up: Callable[..., Up], tmp_path: Path) -> None:
+    """Its address, and the proxy before it, which is not the one that the commands harm."""
+    (tmp_path / "pyproject.toml").write_text(BEHIND)
+    (tmp_path / "server.py").write_text(SERVER)
+
+    here = up().ready()
+
+    [line] = [line for line in here.said.splitlines() if line.startswith("  its provider ")]
+    assert line.endswith("started here; before it the proxy provider")
+    url = line.split()[2]
+    with urllib.request.urlopen(f"{url}/health", timeout=BOUND_S) as answer:
+        assert answer.status == 200
+    assert here.paste("late replies").startswith("edge ")
 
 
 def test_the_commands_it_prints_work(up: Callable[..., Up]) -> None:

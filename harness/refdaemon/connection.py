@@ -40,6 +40,24 @@ class Connection:
         state: The daemon's.
     """
 
+    # There are thousands of them.
+    __slots__ = (
+        "_admitted",
+        "_awaits_pong",
+        "_came",
+        "_crowded",
+        "_gate",
+        "_gone",
+        "_held",
+        "_peer",
+        "_replaced",
+        "_session",
+        "_state",
+        "_timer",
+        "send",
+        "wire",
+    )
+
     def __init__(self, state: State) -> None:
         self._state = state
         self._came = state.connections.came
@@ -50,8 +68,8 @@ class Connection:
         self._awaits_pong = False
         self._replaced = False
         self._gone = False
-        # Frames that one read brought after the peer had become crowded.
-        self._held: deque[bytes | str] = deque()
+        # Frames that one read brought after the peer had become crowded; few ever have any.
+        self._held: deque[bytes | str] | None = None
         # What is waited for: a hello, or that a slow reader catches up.
         self._timer: asyncio.TimerHandle | None = None
 
@@ -84,6 +102,7 @@ class Connection:
         received_ns = now_ns()
         session, gate = self._session, self._gate
         if self._crowded:
+            self._held = self._held or deque()
             self._held.append(frame)
             return
         if session is None or gate is None:

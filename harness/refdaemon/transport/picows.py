@@ -45,6 +45,25 @@ _READ_BUFFER_BYTES: Final = 4096
 class _Wire(WSListener):
     """One connection: picows' listener below, `Wire` above."""
 
+    # There are thousands of them.
+    __slots__ = (
+        "_closing",
+        "_deadline",
+        "_handler",
+        "_high_water",
+        "_joined",
+        "_joined_bytes",
+        "_joining",
+        "_max_bytes",
+        "_parts",
+        "_parts_are_text",
+        "_socket",
+        "_transport",
+        "address",
+        "received_bytes",
+        "sent_bytes",
+    )
+
     def __init__(self, handler: Handler, options: ListenOptions) -> None:
         self._handler = handler
         self._max_bytes = options.max_bytes

@@ -11,6 +11,7 @@ an `op` and the `request_id` it answers, and a call must bring an id of its own.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal, get_args
@@ -313,6 +314,7 @@ _decode_reply: Callable[[bytes | str], Reply] = msgspec.json.Decoder(Reply).deco
 _OPS: Final = sorted(str(shape.__struct_config__.tag) for shape in get_args(Request))
 
 
+_READ_AGAIN_BYTES: Final = 65_536
 # The last: JSON nested deeper than the decoder goes, which any peer can send.
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -335,7 +337,10 @@ def _frame_error(frame: bytes | str, message: str) -> FrameError:
     try:
         value = msgspec.json.decode(frame)
     except _UNREADABLE:
-        return FrameError("json", f"expected a JSON object, found no JSON: {message}")
+        value = _read_again(frame)
+        if value is None:
+            return FrameError("json", f"expected a JSON object, found no JSON: {message}")
+        message = f"a text that is no Unicode, or a number out of range: {message}"
     if not isinstance(value, dict):
         return FrameError("json", f"expected a JSON object, found {type(value).__name__}")
     request_id = value.get("request_id")
@@ -346,6 +351,36 @@ def _frame_error(frame: bytes | str, message: str) -> FrameError:
         message = f"expected op to be one of {', '.join(_OPS)}; found {shown}"
         return FrameError("op", message, request_id=request_id)
     return FrameError("shape", message, op=op, request_id=request_id)
+
+
+def _read_again(frame: bytes | str) -> dict[str, str] | None:
+    """
+    Op and id of a frame that is JSON, and that our decoder does not take all the same.
+
+    Half a surrogate pair can be written in JSON, and JavaScript does; so can 1e400.
+    """
+    if len(frame) > _READ_AGAIN_BYTES:
+        return None
+    try:
+        value = json.loads(frame, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    found = {name: value.get(name) for name in ("op", "request_id")}
+    return {name: text for name, text in found.items() if isinstance(text, str) and _is_text(text)}
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 _SESSION_ID: Final = re.compile(r"[A-Za-z0-9_-]{3,64}")

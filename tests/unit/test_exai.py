@@ -125,6 +125,40 @@ def test_readable_request_id_is_never_lost(frame: dict[str, Any]) -> None:
     assert error is None or error.request_id == (given_id if isinstance(given_id, str) else None)
 
 
+@pytest.mark.parametrize(
+    ("frame", "kind", "op", "request_id"),
+    [
+        (r'{"op": "ping", "request_id": "1", "x": "\ud800"}', "shape", "ping", "1"),
+        (r'{"op": "call_tool", "request_id": "1", "\udfff": 1}', "shape", "call_tool", "1"),
+        (r'{"op": "ping", "request_id": "\ud800"}', "shape", "ping", None),
+        (r'{"op": "\ud800", "request_id": "1"}', "op", None, "1"),
+        (r'{"op": "\ud800\ud800"}', "op", None, None),
+        ('{"op": "reconfigure", "request_id": "1", "values": {"a": 1e400}}', "shape", None, "1"),
+        (r'["\ud800"]', "json", None, None),
+        (r'{"op": "ping", "request_id": "1", "x": "\ud800", "y": NaN}', "json", None, None),
+        (r'{"op": "ping", "request_id": "1", "x": "\ud8', "json", None, None),
+        (
+            r'{"op": "ping", "request_id": "1", "x": "\ud800%s"}' % ("x" * 99_999),
+            "json",
+            None,
+            None,
+        ),
+    ],
+)
+def test_what_is_json_and_cannot_be_decoded_has_an_id(
+    frame: str, kind: str, op: str | None, request_id: str | None
+) -> None:
+    """
+    Half a surrogate pair, a number out of range: whoever sent it learns which request it was.
+    """
+    error = _error_of(frame)
+
+    assert error is not None
+    assert (error.kind, error.request_id) == (kind, request_id)
+    assert op in (None, error.op)
+    exai.encode(exai.Error(error.request_id, exai.Fault("VALIDATION_ERROR", error.message)))
+
+
 @given(st.binary() | st.text() | _JSON.map(json.dumps))
 def test_client_never_raises_on_a_frame(frame: bytes | str) -> None:
     """

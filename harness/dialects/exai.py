@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
@@ -66,6 +67,7 @@ __all__ = [
     "StreamChunk",
     "decode_request",
     "encode",
+    "peek",
     "tool_name",
     "usable_session_id",
 ]
@@ -330,6 +332,41 @@ def decode_request(frame: bytes | str) -> Request:
         return _decode_request(frame)
     except _UNREADABLE as error:
         raise _frame_error(frame, str(error)) from None
+
+
+_PEEKED: Final = 4096
+
+
+def peek(frame: bytes | str) -> dict[str, str]:
+    """
+    The texts at the beginning of a JSON object that is too large to be read.
+
+    Its members that are texts, up to the first that is none, or that is not whole within 4 KiB.
+    What it says is so; what it does not say may be there all the same.
+    """
+    head = frame[:_PEEKED]
+    text = head if isinstance(head, str) else head.decode("utf-8", "ignore")
+    found: dict[str, str] = {}
+    at = _SPACE.match(text, 0).end()  # type: ignore[union-attr]
+    mark = "{"
+    try:
+        while text[at] == mark:
+            at = text.index('"', at) + 1 if _NEXT.match(text, at) else len(text)
+            name, at = scanstring(text, at)
+            colon = _COLON.match(text, at)
+            if colon is None:
+                break
+            found[name], at = scanstring(text, colon.end())
+            at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
+            mark = ","
+    except (ValueError, IndexError):
+        pass
+    return found
+
+
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
+_NEXT: Final = re.compile(r'[{,][ \t\r\n]*"')
+_COLON: Final = re.compile(r'[ \t\r\n]*:[ \t\r\n]*"')
 
 
 def _frame_error(frame: bytes | str, message: str) -> FrameError:

@@ -79,13 +79,8 @@ class Calls:
         """
         state = self._state
         tool = state.tools.by_name.get(call.name) or state.tools.by_name.get(tool_name(call.name))
-        if (
-            tool is None
-            or not call.request_id
-            or state.draining
-            or size > state.config.server.max_call_bytes
-        ):
-            self.refuse(call.request_id, self._inadmissible(call, size), received_ns)
+        if tool is None or not call.request_id or state.draining:
+            self.refuse(call.request_id, self._inadmissible(call), received_ns)
             return
         try:
             arguments = tool.decode(call.arguments)
@@ -139,17 +134,12 @@ class Calls:
         for request_id in list(self._asked):
             self.cancel(request_id)
 
-    def _inadmissible(self, call: CallTool, size: int) -> Fault:
+    def _inadmissible(self, call: CallTool) -> Fault:
         """Why a call cannot be let in, whatever its arguments are."""
         if not call.request_id:
             return Fault("VALIDATION_ERROR", "request_id is empty; a call needs one of its own")
         if self._state.draining:
             return Fault("SERVICE_UNAVAILABLE", "the daemon is shutting down")
-        limit = self._state.config.server.max_call_bytes
-        if size > limit:
-            self._state.figures.limits["max_call_bytes"] += 1
-            refused = Refused(limit="max_call_bytes", found=size, allowed=limit, retry_after_s=None)
-            return over_capacity(refused)
         return Fault("TOOL_NOT_FOUND", "no tool of that name", {"requested_tool": call.name})
 
     def _again(self, kept: Kept, call: CallTool, arguments: Any, received_ns: int) -> None:

@@ -28,6 +28,8 @@ __all__ = ["PROMISES", "Connection"]
 
 log = logging.getLogger(__name__)
 
+_LARGE_BYTES: Final = 64 * 1024
+
 PROMISES: Final = ["keys", "resume"]
 """A key runs once in its session; a session outlives its connections. See docs/protocol.md."""
 
@@ -51,6 +53,7 @@ class Connection:
         "_held",
         "_peer",
         "_replaced",
+        "_rests",
         "_session",
         "_state",
         "_timer",
@@ -68,6 +71,8 @@ class Connection:
         self._awaits_pong = False
         self._replaced = False
         self._gone = False
+        # How many large messages it rests from.
+        self._rests = 0
         # Frames that one read brought after the peer had become crowded; few ever have any.
         self._held: deque[bytes | str] | None = None
         # What is waited for: a hello, or that a slow reader catches up.
@@ -114,13 +119,19 @@ class Connection:
         if self._awaits_pong:
             self._lives()
         limited = gate.message(now_s)
+        size = len(frame)
+        if size >= _LARGE_BYTES:
+            self._rest(size)
+            if size > self._state.config.server.max_call_bytes:
+                self._refuse_large(session, frame, received_ns)
+                return
         try:
             request = exai.decode_request(frame)
         except FrameError as error:
             self._complain(session, error, received_ns)
             return
         if type(request) is exai.CallTool and limited is None:
-            session.calls.take(request, received_ns, len(frame))
+            session.calls.take(request, received_ns, size)
         elif limited is not None:
             self._state.figures.counters.messages_limited += 1
             self._state.figures.limits[limited.limit] += 1
@@ -136,6 +147,20 @@ class Connection:
         if self._session is not None:
             self._state.connections.heard(self._session.name)
             self._lives()
+
+    def _rest(self, size: int) -> None:
+        """Read no more for a while, so that large messages of one do not hold up all."""
+        rate = self._state.config.admission.large_bytes_per_s
+        if rate is None or self._gone:
+            return
+        self._rests += 1
+        self.wire.pause_reading()
+        asyncio.get_running_loop().call_later(size / rate, self._rested)
+
+    def _rested(self) -> None:
+        self._rests -= 1
+        if not (self._rests or self._crowded or self._gone):
+            self.wire.resume_reading()
 
     def crowded(self) -> None:
         """Its peer does not read: stop reading it, and after a while give it up."""
@@ -162,7 +187,7 @@ class Connection:
             self._state.pulse.check()
         while self._held and not self._crowded:
             self.message(self._held.popleft())
-        if not self._crowded:
+        if not (self._crowded or self._rests):
             self.wire.resume_reading()
 
     def lost(self, cause: Cause) -> None:
@@ -341,6 +366,20 @@ class Connection:
             session.calls.refuse(request.request_id, fault, received_ns)
         else:
             self._refuse_frame(session, getattr(request, "request_id", None), fault)
+
+    def _refuse_large(self, session: Session, frame: bytes | str, received_ns: int) -> None:
+        """Refuse what nobody will read all of, by what stands at its beginning."""
+        said = exai.peek(frame)
+        found, allowed = len(frame), self._state.config.server.max_call_bytes
+        fault = Fault(
+            "OVER_CAPACITY",
+            f"a message of {found} bytes, allowed {allowed}",
+            {"limit": "max_call_bytes", "found": found, "allowed": allowed, "retry_after_s": None},
+        )
+        if said.get("op") == "call_tool":
+            session.calls.refuse(said.get("request_id"), fault, received_ns)
+        else:
+            self._refuse_frame(session, said.get("request_id"), fault)
 
     def _complain(self, session: Session, error: FrameError, received_ns: int) -> None:
         code = "INVALID_REQUEST" if error.kind == "op" else "VALIDATION_ERROR"

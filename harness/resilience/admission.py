@@ -108,6 +108,14 @@ class AdmissionSettings(Settings):
         variable="RATE_LIMIT_USER_CAPACITY",
     )
 
+    large_bytes_per_s: float | None = key(
+        8_388_608.0,
+        about="how many bytes of large messages (64 KiB and more) one connection may send in a"
+        " second; after one it is not read from until that is so",
+        above=0,
+        advice="what is large holds everybody up while it is looked at",
+    )
+
     def contradictions(self) -> Iterable[tuple[tuple[str, ...], str]]:
         """A part may not have more than the whole: its limit would never be met."""
         for part, whole in _PARTS:

@@ -340,3 +340,63 @@ def test_fingerprint_of_a_report_that_lacks_figures() -> None:
     What a daemon does not tell cannot be compared.
     """
     assert exai.Exai().fingerprint({"pid": 7}) == {"pid": 7}
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (
+            '{"op": "call_tool", "request_id": "7", "name": "x',
+            {"op": "call_tool", "request_id": "7"},
+        ),
+        ('  {\n"op" :\t"ping" , "request_id":"\\u00fc"', {"op": "ping", "request_id": "ü"}),
+        (
+            '{"op":"call_tool","arguments":{"request_id":"no"},"request_id":"7"}',
+            {"op": "call_tool"},
+        ),
+        ('{"op":"call_tool","x":1,"request_id":"7"}', {"op": "call_tool"}),
+        ('{"request_id":"a","request_id":"b"}', {"request_id": "b"}),
+        ("{}", {}),
+        ("", {}),
+        ("[", {}),
+        ('["op","ping"]', {}),
+        ('{"op"', {}),
+        ('{"op":', {}),
+        ('{"op":"', {}),
+        ('{op:"ping"}', {}),
+        ('{"op":"ping" "request_id":"7"}', {"op": "ping"}),
+        ('{"op":"\\x"}', {}),
+    ],
+)
+def test_the_beginning_of_what_is_too_large_tells_what_it_can(frame: str, said: dict[str, str]):
+    """
+    Nothing that is not so: what is nested is somebody else's.
+    """
+    assert exai.peek(frame) == said
+    assert exai.peek(frame.encode()) == said
+
+
+@given(
+    members=st.lists(
+        st.tuples(st.text(max_size=5), st.text(max_size=20) | st.integers() | st.none()), max_size=6
+    ),
+    rest=st.integers(0, 60),
+)
+def test_what_the_beginning_says_is_so(members: list[tuple[str, Any]], rest: int):
+    """
+    Of any object, cut anywhere: a member that is told has that value, or a later one of its name.
+    """
+    whole = ",".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in members)
+    said = exai.peek(("{" + whole + "}")[: len(whole) + 2 - rest])
+
+    for name, value in said.items():
+        assert (name, value) in members
+
+
+def test_what_is_far_behind_is_not_looked_for():
+    """
+    Nobody reads 32 MiB for an id.
+    """
+    frame = '{"op": "call_tool", "name": "' + "x" * 5000 + '", "request_id": "7"}'
+
+    assert exai.peek(frame) == {"op": "call_tool"}

@@ -74,7 +74,7 @@ def test_the_programs_of_the_page_about_resilience_run():
 
     found = [run(program) for program in programs]
 
-    breaker, waits, metrics, tools, connections, client, admission, live = found
+    breaker, waits, metrics, tools, connections, client, admission, keys, live = found
     assert breaker["answer"] == "HI"
     assert 0 <= waits["wait_s"] <= 0.1
     assert waits["repeat"] is True
@@ -86,6 +86,8 @@ def test_the_programs_of_the_page_about_resilience_run():
     assert callable(client["order"])
     assert admission["first"] is None
     assert "max_connections_per_address: 2, allowed 1" in str(admission["second"])
+    assert admission["third"] is None
+    assert (keys["meanwhile"], keys["afterwards"]) == (None, "7")
     assert [change.gauge for change in admission["raised"]] == ["p95_ms"]
     assert live["breakers"].of("a").settings.failures == 3
 

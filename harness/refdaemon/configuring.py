@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from harness.complaints import refused
 from harness.dialects.exai import Fault, Reconfigure, Reconfigured
 from harness.errors import InvalidValue
 from harness.resilience.config import Change, Differences, Live, Loaded, Sources
-from harness.resilience.config.sources import Given, Layer
+from harness.resilience.config.sources import Given, Layer, of_arguments
 
 __all__ = ["Configuring", "DaemonSources"]
 
@@ -21,16 +21,24 @@ log = logging.getLogger(__name__)
 _OWN: Final = "the daemon's own"
 
 
+@dataclass(frozen=True, kw_only=True)
 class DaemonSources(Sources):
-    """The sources of a configuration, above what this daemon begins with."""
+    """
+    The sources of a configuration, between what this daemon begins with and what it was asked for.
+
+    Attributes:
+        requested: By "section.key", what was asked for while it runs; above all others.
+    """
+
+    requested: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def layers(self) -> list[Layer]:
-        """Its own, below all others: much is let in, and no client acknowledges anything."""
+        """Its own are below all others: much is let in, and no client acknowledges anything."""
         own = Layer(
             preset=Given(value="production", origin=_OWN),
             values={"connections.keep": Given(value="until_sent", origin=_OWN)},
         )
-        return [own, *super().layers()]
+        return [own, *super().layers(), of_arguments(self.requested, origin="request")]
 
     def load(self) -> Loaded:
         """
@@ -78,8 +86,9 @@ class Configuring:
             InvalidValue: With all that is wrong; nothing has changed then.
         """
         sources = self._live.loaded.sources
-        arguments = {**sources.arguments, **{k: _given(v) for k, v in values.items()}}
-        changed = replace(sources, arguments=arguments)
+        assert isinstance(sources, DaemonSources)
+        requested = {**sources.requested, **{k: _given(v) for k, v in values.items()}}
+        changed = replace(sources, requested=requested)
         return self._noted("a request", lambda: self._live.apply(changed.load()))
 
     def on_signal(self) -> None:

@@ -19,7 +19,7 @@ from harness.dialects import exai
 from harness.dialects.exai import Fault, FrameError
 from harness.refdaemon.calls import over_capacity
 from harness.refdaemon.session import Session
-from harness.refdaemon.state import State
+from harness.refdaemon.state import LARGE_BYTES, State
 from harness.refdaemon.telling import health_report
 from harness.refdaemon.transport.base import Cause, Wire
 from harness.resilience.admission import Gate
@@ -27,8 +27,6 @@ from harness.resilience.admission import Gate
 __all__ = ["PROMISES", "Connection"]
 
 log = logging.getLogger(__name__)
-
-_LARGE_BYTES: Final = 64 * 1024
 
 PROMISES: Final = ["keys", "resume"]
 """A key runs once in its session; a session outlives its connections. See docs/protocol.md."""
@@ -120,8 +118,9 @@ class Connection:
             self._lives()
         limited = gate.message(now_s)
         size = len(frame)
-        if size >= _LARGE_BYTES:
-            self._rest(size)
+        if size >= self._state.remarkable_bytes:
+            if size >= LARGE_BYTES:
+                self._rest(size)
             if size > self._state.config.server.max_call_bytes:
                 self._refuse_large(session, frame, received_ns)
                 return
@@ -376,6 +375,7 @@ class Connection:
             f"a message of {found} bytes, allowed {allowed}",
             {"limit": "max_call_bytes", "found": found, "allowed": allowed, "retry_after_s": None},
         )
+        self._state.figures.limits["max_call_bytes"] += 1
         if said.get("op") == "call_tool":
             session.calls.refuse(said.get("request_id"), fault, received_ns)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from harness.clock import now
 from harness.refdaemon.asking import Provider, ProviderFailed
@@ -27,7 +27,10 @@ from harness.resilience.metrics import Metrics
 if TYPE_CHECKING:
     from harness.refdaemon.session import Session
 
-__all__ = ["Guest", "State"]
+__all__ = ["LARGE_BYTES", "Guest", "State"]
+
+LARGE_BYTES: Final = 64 * 1024
+"""After a message of this length its connection rests."""
 
 
 class Guest(Protocol):
@@ -55,6 +58,7 @@ class State:
 
     Attributes:
         config: The values that hold now.
+        remarkable_bytes: What is shorter is neither large nor above a limit.
         sessions: By id, those without a connection too.
         guests: Connections that are served, before and after their hello.
         running: The tasks of tools, also of calls whose connection is gone.
@@ -69,6 +73,7 @@ class State:
         self.defects = settings.defects
         self.live = Live(settings.loaded)
         config = self.config = self.live.config
+        self.remarkable_bytes = _remarkable(config)
         self.events = Events()
         self.configuring = Configuring(self.live, self.note)
         self.metrics = Metrics(clock=now, settings=config.metrics)
@@ -157,6 +162,7 @@ class State:
     def _adopt(self, config: Config) -> None:
         """Go by other values from now on; whoever is in stays in."""
         self.config = config
+        self.remarkable_bytes = _remarkable(config)
         self.admission.adopt(config.admission)
         self.connections.adopt(config.connections)
         self.idempotency.adopt(config.idempotency)
@@ -186,3 +192,7 @@ class State:
     def _breaker_changed(self, event: Transition) -> None:
         about = {"breaker": event.name, "before": event.before, "after": event.after}
         self.note("breaker changed", about | {"why": event.why})
+
+
+def _remarkable(config: Config) -> int:
+    return min(LARGE_BYTES, config.server.max_call_bytes + 1)

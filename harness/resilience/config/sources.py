@@ -126,13 +126,13 @@ def of_environment(variables: Mapping[str, str]) -> Layer:
     return layer
 
 
-def of_arguments(arguments: Mapping[str, Any]) -> Layer:
+def of_arguments(arguments: Mapping[str, Any], *, origin: str = "argument") -> Layer:
     """The values of arguments by "section.key", texts or what they stand for."""
     layer = Layer()
     rest = dict(arguments)
     if (name := rest.pop(PRESET, None)) is not None:
-        layer.preset = Given(value=name, origin="argument")
-    _read(layer, rest.items(), "argument", convert=_of_argument)
+        layer.preset = Given(value=name, origin=origin)
+    _read(layer, rest.items(), origin, convert=_of_argument)
     return layer
 
 

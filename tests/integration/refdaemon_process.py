@@ -25,13 +25,14 @@ from websockets.exceptions import ConnectionClosed
 
 from harness.clock import fresh_id, now
 from harness.daemons.reference import Reference
+from harness.daemons.running import Running
 from harness.environment.backends import DOCKER, LOCAL, stack_of
 from harness.environment.base import Environment
 from harness.pytest_plugin.servants import Servants
 from harness.records import Effect, read_lines
 from tests.backends import CHOICES
 from tests.grounds import ALONE, stands_on
-from tests.held import HELD, Conversation, Held
+from tests.held import HELD, Conversation, Held, HeldExai
 from tests.integration.peers import prove_effects, prove_peers
 
 UNIT_S = 0.25
@@ -175,6 +176,10 @@ class Daemon:
         """Of one with a defect nothing is expected, and its frames are no test's affair."""
         if "--defect" in arguments:
             self.held = Held()
+
+    def running(self, **options: Any) -> Running:
+        """It, for whoever attaches to what runs already; frames of such sessions are held, too."""
+        return Running.at(self.url, dialect=HeldExai(), **options)
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Peer]:

@@ -73,7 +73,7 @@ async def test_our_proxy_before_a_daemon_that_runs(daemon: Daemon) -> None:
     before = await looks(daemon)
     late = Latency(latency_ms=150)
 
-    async with AttachedEnvironment(Running.at(daemon.url)) as here:
+    async with AttachedEnvironment(daemon.running()) as here:
         async with here.client() as client, here.inject(late):
             reply = await client.call("echo", {"text": "hi"})
         run_id = here.stack.run_id
@@ -91,7 +91,7 @@ async def test_a_foreign_server_is_left_byte_for_byte(foreign: Foreign, daemon: 
     """
     before = foreign.state()
 
-    async with AttachedEnvironment(Running.at(daemon.url), proxy=foreign.url) as here:
+    async with AttachedEnvironment(daemon.running(), proxy=foreign.url) as here:
         await here.stack.probe()
         async with here.client() as client, here.inject(Latency(latency_ms=150)):
             reply = await client.call("echo", {"text": "hi"})
@@ -109,7 +109,7 @@ async def test_an_error_in_the_block_removes_our_proxy_too(
 ) -> None:
     """In the middle of a fault, with the link down: the error comes out as it was."""
     before = foreign.state()
-    here = AttachedEnvironment(Running.at(daemon.url), proxy=foreign.url)
+    here = AttachedEnvironment(daemon.running(), proxy=foreign.url)
 
     with pytest.raises(ZeroDivisionError):
         async with here, here.inject(Latency(latency_ms=1)), here.inject(Down()):
@@ -121,7 +121,7 @@ async def test_an_error_in_the_block_removes_our_proxy_too(
 async def test_a_cancelled_block_removes_our_proxy_too(foreign: Foreign, daemon: Daemon) -> None:
     """As Ctrl-C does it."""
     before, inside = foreign.state(), asyncio.Event()
-    here = AttachedEnvironment(Running.at(daemon.url), proxy=foreign.url)
+    here = AttachedEnvironment(daemon.running(), proxy=foreign.url)
 
     async def block() -> None:
         async with here, here.inject(Latency(latency_ms=60_000)):
@@ -140,7 +140,7 @@ async def test_a_cancelled_block_removes_our_proxy_too(foreign: Foreign, daemon:
 async def test_a_proxy_that_was_removed_meanwhile(foreign: Foreign, daemon: Daemon) -> None:
     """That it is gone already is no reason to complain at the end."""
     before = foreign.state()
-    stack = stack_of(Running.at(daemon.url), choice=Choice(proxy=foreign.url))
+    stack = stack_of(daemon.running(), choice=Choice(proxy=foreign.url))
 
     async with stack:
         upstream = Address("127.0.0.1", daemon.port)
@@ -156,7 +156,7 @@ async def test_two_environments_on_one_server_at_the_same_time(
 ) -> None:
     """Each has a proxy of its own name, and its faults are its own."""
     before = foreign.state()
-    running = Running.at(daemon.url)
+    running = daemon.running()
 
     async with (
         AttachedEnvironment(running, proxy=foreign.url) as one,
@@ -192,7 +192,7 @@ async def test_a_provider_behind_somebody_elses_server(foreign: Foreign) -> None
 async def test_a_name_that_is_taken_is_not_ours(foreign: Foreign, daemon: Daemon) -> None:
     """The error says so, and nobody is told to remove that proxy, should the harness die."""
     before, orders = foreign.state(), Orders()
-    stack = stack_of(Running.at(daemon.url), choice=Choice(proxy=foreign.url), reaper=orders)
+    stack = stack_of(daemon.running(), choice=Choice(proxy=foreign.url), reaper=orders)
 
     with pytest.raises(EnvironmentFailed, match='has a proxy "off" already'):
         async with Environment(stack, owns=True, name="off"):
@@ -226,7 +226,7 @@ class Orders:
 async def test_the_order_to_remove_our_proxy_is_taken_back(ours: Foreign, daemon: Daemon) -> None:
     """It is given before the proxy is there, by its encoded name, and ends with it."""
     orders = Orders()
-    stack = stack_of(Running.at(daemon.url), choice=Choice(proxy=ours.url), reaper=orders)
+    stack = stack_of(daemon.running(), choice=Choice(proxy=ours.url), reaper=orders)
 
     async with Environment(stack, owns=True, name="a b/c"):
         assert orders.open == {f"{ours.url}/proxies/a%20b%2Fc"}
@@ -239,7 +239,7 @@ async def test_where_nothing_can_listen_the_order_is_taken_back(
 ) -> None:
     """The error says where and why, in the system's words."""
     before, orders = foreign.state(), Orders()
-    stack = stack_of(Running.at(daemon.url), choice=Choice(proxy=foreign.url), reaper=orders)
+    stack = stack_of(daemon.running(), choice=Choice(proxy=foreign.url), reaper=orders)
     taken = Address("127.0.0.1", daemon.port)
 
     with pytest.raises(EnvironmentFailed) as caught:
@@ -255,7 +255,7 @@ async def test_where_nothing_can_listen_the_order_is_taken_back(
 @pytest.mark.parametrize("fault", [Pause(), Kill(), Restart()])
 async def test_harming_the_process_is_refused(fault: Fault, daemon: Daemon) -> None:
     """The reason is that it is somebody else's; it goes on."""
-    async with AttachedEnvironment(Running.at(daemon.url)) as here:
+    async with AttachedEnvironment(daemon.running()) as here:
         with pytest.raises(InvalidValue, match=f"{fault.type} cannot be done here") as caught:
             here.inject(fault)
         async with here.client() as client:
@@ -268,7 +268,7 @@ async def test_harming_the_process_is_refused(fault: Fault, daemon: Daemon) -> N
 @pytest.mark.parametrize("order", ["pause", "kill", "stop"])
 async def test_no_order_reaches_its_process(order: str, daemon: Daemon) -> None:
     """Whoever asks the site itself is refused as well, and told what to give instead."""
-    site = AttachedDaemon(Running.at(daemon.url))
+    site = AttachedDaemon(daemon.running())
     options = {"within_s": 1.0} if order == "stop" else {}
 
     with pytest.raises(InvalidValue, match=f"the daemon at 127.0.0.1:{daemon.port} is not") as no:
@@ -280,7 +280,7 @@ async def test_no_order_reaches_its_process(order: str, daemon: Daemon) -> None:
 
 async def test_effects_are_refused(daemon: Daemon) -> None:
     """Where they are nobody told us; an empty list would be a lie."""
-    async with AttachedEnvironment(Running.at(daemon.url)) as here:
+    async with AttachedEnvironment(daemon.running()) as here:
         with pytest.raises(InvalidValue, match="was started by somebody else"):
             here.effects()
 
@@ -288,7 +288,7 @@ async def test_effects_are_refused(daemon: Daemon) -> None:
 async def test_what_a_real_toxiproxy_lacks(daemon: Daemon) -> None:
     """It tells nothing, cannot be seeded, and resets only what opens after the toxic came."""
     with foreign_server("real") as foreign:
-        async with AttachedEnvironment(Running.at(daemon.url), proxy=foreign.url) as here:
+        async with AttachedEnvironment(daemon.running(), proxy=foreign.url) as here:
             await here.stack.probe()
             abilities = here.abilities
             async with here.inject(ResetPeer()):
@@ -308,9 +308,7 @@ async def test_our_server_tells_of_our_proxy_alone(
 ) -> None:
     """What happens on others' proxies meanwhile, or before, is not in our record."""
     with HistoryWriter(tmp_path / "history.jsonl") as history:
-        async with AttachedEnvironment(
-            Running.at(daemon.url), proxy=ours.url, recorder=history
-        ) as here:
+        async with AttachedEnvironment(daemon.running(), proxy=ours.url, recorder=history) as here:
             ours.http.call("POST", "/proxies/edge", {"enabled": False})
             async with here.client():
                 pass

@@ -74,7 +74,7 @@ async def test_a_daemon_that_is_no_websocket_server() -> None:
 async def test_a_daemon_that_wants_a_token(token: str | None, said: str, tmp_path: Path) -> None:
     """Told apart: none was given, or not that one; the token is not shown."""
     async with started(tmp_path) as daemon:
-        text = await refused(Running.at(daemon.url, token=token), "embedded", ConnectFailed)
+        text = await refused(daemon.running(token=token), "embedded", ConnectFailed)
 
     assert said in text
     assert "wrong-0815" not in text
@@ -85,7 +85,7 @@ async def test_a_daemon_that_is_given_its_token(tmp_path: Path) -> None:
     """Through the proxy as past it, and it stands nowhere in what is told of the stack."""
     async with (
         started(tmp_path) as daemon,
-        AttachedEnvironment(Running.at(daemon.url, token=TOKEN)) as here,
+        AttachedEnvironment(daemon.running(token=TOKEN)) as here,
     ):
         async with here.client() as client:
             assert (await client.call("echo", {"text": "hi"})).text == "hi"
@@ -94,7 +94,7 @@ async def test_a_daemon_that_is_given_its_token(tmp_path: Path) -> None:
 
 async def test_a_proxy_server_that_is_not_there(daemon: Daemon) -> None:
     """Nobody listens at its URL."""
-    text = await refused(Running.at(daemon.url), "http://127.0.0.1:1", EnvironmentFailed)
+    text = await refused(daemon.running(), "http://127.0.0.1:1", EnvironmentFailed)
 
     assert "no Toxiproxy answers at http://127.0.0.1:1" in text
     assert "harness proxy" in text
@@ -113,7 +113,7 @@ async def test_a_proxy_server_that_is_something_else(body: str, daemon: Daemon) 
 
     async with raw(answer) as url:
         where = url.replace("ws://", "http://")
-        text = await refused(Running.at(daemon.url), where, EnvironmentFailed)
+        text = await refused(daemon.running(), where, EnvironmentFailed)
 
     assert f"no Toxiproxy answers at {where}" in text
     assert "the answer is not Toxiproxy's" in text
@@ -123,7 +123,7 @@ async def test_a_daemon_taken_for_a_proxy_server(daemon: Daemon) -> None:
     """The two addresses in the wrong places."""
     where = daemon.url.replace("ws://", "http://")
 
-    text = await refused(Running.at(daemon.url), where, EnvironmentFailed)
+    text = await refused(daemon.running(), where, EnvironmentFailed)
 
     assert f"no Toxiproxy answers at {where}" in text
 

@@ -10,7 +10,6 @@ import pytest
 
 from harness.daemons.command import Command
 from harness.daemons.reference import Reference
-from harness.daemons.running import Running
 from harness.dialects.plain import Plain
 from harness.environment.abilities import ABILITIES, OF_THE_DAEMON
 from harness.environment.backends import AttachedEnvironment, stack_of
@@ -195,7 +194,7 @@ async def test_every_ability_is_told_of_a_stack(tmp_path: Path) -> None:
         described = own.stack.describe()["abilities"]
     async with (
         started(tmp_path, token=None) as daemon,
-        AttachedEnvironment(Running.at(daemon.url)) as attached,
+        AttachedEnvironment(daemon.running()) as attached,
     ):
         await attached.stack.probe()
         told_attached = attached.stack.describe()["abilities"]

@@ -40,7 +40,17 @@ from tests.integration.peers import assert_toxiproxy, prove_effects
 from tests.integration.proxy_process import eventually
 from tests.integration.refdaemon_process import PATIENCE_S, TOKEN, Daemon
 
-__all__ = ["ADMIN", "GROUNDS", "Before", "Stand", "Standing", "before", "on_each_ground"]
+__all__ = [
+    "ADMIN",
+    "GROUNDS",
+    "Before",
+    "Stand",
+    "Standing",
+    "before",
+    "here_alone",
+    "on_each_backend",
+    "on_each_ground",
+]
 
 ADMIN: Final = "open-up-0815"
 """The token for changes of the configuration."""
@@ -54,9 +64,17 @@ GROUNDS: Final = (
 )
 """Backend, proxy and transport. What transports do alike in containers other tests show."""
 
-on_each_ground = pytest.mark.parametrize(
-    ("backend", "proxy", "transport"), GROUNDS, indirect=["backend", "proxy"], scope="session"
-)
+
+def _on(*grounds: tuple[str, str, str]) -> pytest.MarkDecorator:
+    names = ("backend", "proxy", "transport")
+    return pytest.mark.parametrize(names, grounds, indirect=["backend", "proxy"], scope="session")
+
+
+on_each_ground = _on(*GROUNDS)
+on_each_backend = _on((LOCAL, EMBEDDED, "picows"), (DOCKER, TOXIPROXY, "picows"))
+"""For what has nothing to do with what stands before the daemon."""
+here_alone = _on((LOCAL, EMBEDDED, "picows"))
+"""For what only a process of this machine shows."""
 
 _MOST_BYTES: Final = 64 << 20
 _INSIDE: Final = "/harness"
@@ -128,7 +146,7 @@ class Standing(Daemon):
         self, method: str, path: str, body: Any = None, *, token: str | None = None
     ) -> Answer:
         """Ask the monitor."""
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        headers = {} if token is None else {"Authorization": f"Bearer {token}".strip()}
         data = (
             body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         )
@@ -205,6 +223,7 @@ class Stand:
         config: str = "",
         daemon: type[Reference] = Reference,
         token: str | None = TOKEN,
+        admin: str = ADMIN,
     ) -> AsyncIterator[Standing]:
         """
         A daemon.
@@ -214,6 +233,7 @@ class Stand:
             config: Its file of configuration.
             daemon: What is started.
             token: What a hello must carry.
+            admin: What a change of the configuration must carry.
         """
         choice, folder = self._before.choice, self._folder / fresh_id()
         boxed = choice.backend == DOCKER
@@ -223,7 +243,12 @@ class Stand:
         config_file.write_text(config)
         server = await self._before.server()
         stack = stack_of(
-            _described(daemon, boxed, config_file, self._transport, options, token),
+            replace(
+                _described(daemon, admin),
+                transport=self._transport,
+                token=token,
+                options=(*_words(boxed, config_file), *options),
+            ),
             choice=choice,
             directory=folder,
             server=server,
@@ -234,32 +259,36 @@ class Stand:
             stands_on(choice.backend, choice.proxy)
             if boxed and choice.proxy == TOXIPROXY:
                 await asyncio.to_thread(assert_toxiproxy, server.control.url)
-            yield Standing(here, _monitor(here, boxed=boxed), config_file)
+            yield Standing(here, await _monitor(here, boxed=boxed), config_file)
             prove_effects(here)
 
 
-def _described(
-    daemon: type[Reference],
-    boxed: bool,
-    config_file: Path,
-    transport: Any,
-    options: tuple[str, ...],
-    token: str | None,
-) -> Reference:
-    """The daemon with a monitor that is reached from here."""
-    file = f"{_INSIDE}/{config_file.name}" if boxed else str(config_file)
-    words = ("--config", file, "--monitor-port", str(_MONITOR_PORT if boxed else 0))
-    words += ("--set", "monitor.host=0.0.0.0") if boxed else ()
-    admin = {"EXAI_WS_ADMIN_TOKEN": ADMIN}
-    made = daemon(transport=transport, options=(*words, *options), token=token, environment=admin)
+def _words(boxed: bool, config_file: Path) -> tuple[str, ...]:
+    """Its file, and a monitor that is reached from here."""
+    if boxed:
+        file, port = f"{_INSIDE}/{config_file.name}", _MONITOR_PORT
+        more: tuple[str, ...] = ("--set", "monitor.host=0.0.0.0")
+    else:
+        file, port, more = str(config_file), 0, ()
+    return "--config", file, "--monitor-port", str(port), *more
+
+
+def _described(daemon: type[Reference], admin: str) -> Reference:
+    variables = {"EXAI_WS_ADMIN_TOKEN": admin}
+    made = daemon(environment=variables)
     assert made.container is not None
-    return replace(made, container=replace(made.container, environment=admin))
+    return replace(made, container=replace(made.container, environment=variables))
 
 
-def _monitor(here: Environment, *, boxed: bool) -> Address:
+async def _monitor(here: Environment, *, boxed: bool) -> Address:
     if boxed:
         if here.stack.site.network.path != "bridge":  # type: ignore[attr-defined]
             pytest.skip("the monitor of a container is reached where its network is")
         return Address(here.stack.site.inner_address.host, _MONITOR_PORT)
-    found = re.findall(r'\{"listening": "(http://[^"]+)"\}', here.stack.site.written())
-    return address_of_url(found[-1], schemes=("http",))
+
+    async def told() -> list[str]:
+        return re.findall(r'\{"listening": "(http://[^"]+)"\}', here.stack.site.written())
+
+    # A hello may be answered before it is told.
+    urls = await eventually(told, bool)
+    return address_of_url(urls[-1], schemes=("http",))

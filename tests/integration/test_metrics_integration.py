@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import pytest
 
-from harness.environment.backends import EMBEDDED, LOCAL
 from tests.integration.exact import CHECKS, assert_exact, worked
 from tests.integration.metered import Client, Tally, put_away
 from tests.integration.planted import MISTAKES, Mistake
 from tests.integration.proxy_process import eventually
 from tests.integration.scraped import Page
-from tests.integration.standing import Stand, Standing, on_each_ground
+from tests.integration.standing import Stand, Standing, here_alone, on_each_ground
 from tests.integration.workload import OPTIONS
 
 _LONG_MS = 600_000
@@ -29,12 +28,7 @@ async def test_metrics_are_what_clients_and_proxy_counted(stand: Stand) -> None:
         assert_exact(await worked(daemon, clients=8))
 
 
-@pytest.mark.parametrize(
-    ("backend", "proxy", "transport"),
-    [(LOCAL, EMBEDDED, "picows")],
-    indirect=["backend", "proxy"],
-    scope="session",
-)
+@here_alone
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
 async def test_a_daemon_that_miscounts_by_one_is_found(stand: Stand, mistake: Mistake) -> None:
     """

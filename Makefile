@@ -7,8 +7,8 @@ PYTEST := $(BIN)/python -m pytest
 TOXICS := latency bandwidth timeout limit_data reset_peer
 
 .DEFAULT_GOAL := help
-.PHONY: help demo images test test-unit test-integration test-e2e inert lint lint-workflows bench \
-  docs constraints clean
+.PHONY: help demo images test test-unit test-integration test-e2e fuzz inert lint lint-workflows \
+  bench docs constraints clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,12 @@ test-integration: $(VENV)/ready-test  ## real sockets, real processes; BACKEND=d
 
 test-e2e: $(VENV)/ready-test  ## client, proxy, daemon and tool; the wheel; SIGKILL at any moment
 	$(PYTEST) tests/e2e --outcomes runs/outcomes/e2e.json $(ARGS)
+
+# Hypothesis' seeds are fresh each time; each test prints how to do it again.
+fuzz: $(VENV)/ready-test  ## send the daemon what nobody should, for SECONDS=600; planted defects first
+	HARNESS_FUZZ_SECONDS=0 $(PYTEST) tests/integration/test_fuzz.py -k defect $(ARGS)
+	HARNESS_FUZZ_SECONDS=$(or $(SECONDS),600) \
+	  $(PYTEST) tests/integration/test_fuzz.py -k 'not defect' $(ARGS)
 
 inert: $(VENV)/ready-test  ## replace each toxic by one that does nothing: its tests must fail
 	@for toxic in $(TOXICS); do \

@@ -11,15 +11,23 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.held import Held
 from tests.integration.echo_server import TRANSPORTS
 from tests.integration.proxy_process import ProxyServer, listening_line, proxy_process
-from tests.integration.refdaemon_process import BINARY, CLOSE, TEXT, Daemon, on_both_transports
+from tests.integration.refdaemon_process import (
+    BINARY,
+    CLOSE,
+    TEXT,
+    Daemon,
+    RawPeer,
+    on_both_transports,
+)
 
 # Cases that wait do so beside others; more at a time would wait for a core.
 AT_A_TIME = 4
@@ -127,6 +135,14 @@ def judge(url: str, folder: Path, *cases: str) -> Verdicts:
     }
 
 
+def upgraded(url: str) -> AbstractAsyncContextManager[RawPeer]:
+    """A peer that sends frames as it likes."""
+    server = Daemon(Path(), Path(), url)
+    # What is echoed is not of the daemon's protocol.
+    server.held = Held()
+    return server.raw(hello=False)
+
+
 @pytest.fixture(scope="module", params=TRANSPORTS)
 def judged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Judged:
     """All cases on a transport, directly and then through the proxy."""
@@ -220,7 +236,7 @@ async def test_close_code_is_given_back_or_refused(transport: str, code: int, an
     A peer's close code comes back; one that no close frame may carry is a breach of the protocol.
     """
     with echoing(transport) as url:
-        async with Daemon(Path(), Path(), url).raw(hello=False) as peer:
+        async with upgraded(url) as peer:
             peer.send(CLOSE, code.to_bytes(2, "big"))
             assert await peer.close_code() == answer
 
@@ -232,7 +248,7 @@ async def test_binary_keeps_its_place_and_kind(transport: str) -> None:
     """
     messages = [(TEXT, b"one"), (BINARY, b"\xff\x00"), (TEXT, b""), (BINARY, b""), (TEXT, b"two")]
     with echoing(transport) as url:
-        async with Daemon(Path(), Path(), url).raw(hello=False) as peer:
+        async with upgraded(url) as peer:
             for opcode, payload in messages:
                 peer.send(opcode, payload)
             assert [await peer.receive() for _ in messages] == messages

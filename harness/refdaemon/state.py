@@ -7,17 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from harness.clock import now
-from harness.refdaemon.asking import Provider, ProviderFailed
 from harness.refdaemon.configuring import Configuring
 from harness.refdaemon.effects import EffectLog
 from harness.refdaemon.events import Events
 from harness.refdaemon.figures import Figures
 from harness.refdaemon.pulse import Pulse
 from harness.refdaemon.settings import Settings
-from harness.refdaemon.tools import Context, ToolFailed, Tools
+from harness.refdaemon.tools import Tools
 from harness.refdaemon.transport.base import Wire
 from harness.resilience.admission import Admission
-from harness.resilience.backoff import RetryBudget
 from harness.resilience.breaker import Breaker, Breakers, Transition
 from harness.resilience.config import Config, Live
 from harness.resilience.connections import Connections, End, Message
@@ -25,6 +23,7 @@ from harness.resilience.idempotency import Idempotency
 from harness.resilience.metrics import Metrics
 
 if TYPE_CHECKING:
+    from harness.refdaemon.chatting import Chatting
     from harness.refdaemon.session import Session
 
 __all__ = ["LARGE_BYTES", "Guest", "State"]
@@ -95,9 +94,8 @@ class State:
             on_forget=self._forget,
         )
         self.pulse = Pulse(self.connections)
-        self.budget = RetryBudget(config.retry)
-        self.provider = self._provider(config)
-        self.tools = Tools(None if self.provider is None else self._ask)
+        self._chatting = self._chat(config)
+        self.tools = Tools(None if self._chatting is None else self._chatting.ask)
         self.sessions: dict[str, Session] = {}
         self.guests: set[Guest] = set()
         self.running: set[asyncio.Task[None]] = set()
@@ -136,28 +134,13 @@ class State:
             self.figures.sent_bytes + sum(wire.sent_bytes for wire in wires),
         )
 
-    def _provider(self, config: Config) -> Provider | None:
+    def _chat(self, config: Config) -> Chatting | None:
         if not config.provider.url:
             return None
-        return Provider(
-            config.provider.url,
-            clock=now,
-            breaker=self.provider_breaker,
-            budget=self.budget,
-            settings=config.provider,
-            retry=config.retry,
-            allow_remote=self.settings.allow_remote,
-        )
+        from harness.refdaemon.chatting import Chatting
 
-    async def _ask(self, prompt: str, context: Context, delay_ms: int) -> str:
-        assert self.provider is not None
-        try:
-            return await self.provider.ask(
-                prompt, key=context.key, deadline_s=context.left_s(), delay_ms=delay_ms
-            )
-        except ProviderFailed as failed:
-            about = {"may_have_run": failed.may_have_run, "retry_after_s": failed.retry_after_s}
-            raise ToolFailed(failed.kind, failed.headline, about) from None
+        remote = self.settings.allow_remote
+        return Chatting(config, breaker=self.provider_breaker, allow_remote=remote)
 
     def _adopt(self, config: Config) -> None:
         """Go by other values from now on; whoever is in stays in."""
@@ -169,9 +152,8 @@ class State:
         self.breakers.adopt(config.breaker)
         self.provider_breaker.adopt(config.breaker)
         self.metrics.adopt(config.metrics)
-        self.budget.adopt(config.retry)
-        if self.provider is not None:
-            self.provider.adopt(config.provider, config.retry)
+        if self._chatting is not None:
+            self._chatting.adopt(config)
         self.pulse.check()
 
     def _reply_ended(self, name: str, message: Message, how: End) -> None:

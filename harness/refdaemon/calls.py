@@ -114,6 +114,11 @@ class Calls:
         self._state.figures.counters.calls_refused += 1
         self._answer(request_id, fault, received_ns, None, now_ns())
 
+    def _refuse_other(self, call: CallTool, received_ns: int) -> None:
+        """Its key, or its request id, is another call's."""
+        fault = Fault("INVALID_REQUEST", _OTHER_CALL, {"key": call.key or call.request_id})
+        self.refuse(call.request_id, fault, received_ns)
+
     def cancel(self, request_id: str) -> bool:
         """
         Answer a request that waits with CANCELLED; the tool ends where nobody else waits.
@@ -145,15 +150,14 @@ class Calls:
     def _again(self, kept: Kept, call: CallTool, arguments: Any, received_ns: int) -> None:
         """A key that is known: wait for it with others, or be told what it came to."""
         if kept.answer is not GONE and kept.what != arguments:
-            self.refuse(
-                call.request_id,
-                Fault("INVALID_REQUEST", _OTHER_CALL, {"key": kept.name}),
-                received_ns,
-            )
+            self._refuse_other(call, received_ns)
             return
         if kept.answer is None:
             work = next(each for each in self._asked.values() if each.kept is kept)
-            self._ask(work, call, received_ns)
+            if self._asked.get(call.request_id, work) is work:
+                self._ask(work, call, received_ns)
+            else:
+                self._refuse_other(call, received_ns)
             return
         self._state.metrics.client(self._session.name).deduplicated()
         self._state.figures.counters.calls_replayed += 1
@@ -166,6 +170,9 @@ class Calls:
         self, tool: Tool, call: CallTool, arguments: Any, key: str, received_ns: int, size: int
     ) -> None:
         state = self._state
+        if call.request_id in self._asked:
+            self._refuse_other(call, received_ns)
+            return
         refused = state.admission.begin(self._session.name)
         if refused is not None:
             state.figures.limits[refused.limit] += 1
@@ -193,8 +200,11 @@ class Calls:
     def _ask(self, work: Work, call: CallTool, received_ns: int) -> None:
         """One more waits for it; or the same one again, from now on."""
         before = work.askers.get(call.request_id)
-        if before is not None and before.overdue is not None:
-            before.overdue.cancel()
+        if before is not None:
+            # One answer is for both.
+            self._state.figures.counters.calls_replayed += 1
+            if before.overdue is not None:
+                before.overdue.cancel()
         asker = work.askers[call.request_id] = Asker(received_ns=received_ns)
         self._asked[call.request_id] = work
         if call.timeout_ms is not None:
@@ -246,6 +256,9 @@ class Calls:
 
     def _settle(self, work: Work, answer: str | Fault, *, keep: bool) -> None:
         """Tell all who wait what it came to; remember it, where it counts as done."""
+        if not work.askers:
+            # The last one left: its key is free, and may be another's by now.
+            return
         figures, answered_ns = self._state.figures, now_ns()
         # First: who has the answer may call again at once.
         self._free(work)

@@ -15,6 +15,8 @@ from harness.resilience.breaker import Verdict
 
 __all__ = ["Failed", "header_of", "judged"]
 
+# The last: JSON nested deeper than the decoder goes, which any provider can send.
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _VISIBLE: Final = string.punctuation.replace("%", "")
 _MAX_KEY_CHARACTERS: Final = 255
 _MAX_WORDS: Final = 200
@@ -70,7 +72,7 @@ def judged(answer: Answer) -> str | Failed:
         )
     try:
         return msgspec.json.decode(answer.body, type=_Said).text
-    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+    except _UNREADABLE as wrong:
         message = f"the provider's answer cannot be read: {wrong}"
         return Failed("PROVIDER_ERROR", message, passes=False)
 
@@ -79,7 +81,7 @@ def _words(body: bytes) -> str:
     """The provider's own: its JSON's `error`, else the body's first line."""
     try:
         said = str(msgspec.json.decode(body, type=dict[str, Any])["error"])
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
+    except (*_UNREADABLE, KeyError):
         said = body[: _MAX_WORDS * 4].decode("utf-8", "replace")
     lines = said.strip().splitlines()
     return lines[0][:_MAX_WORDS] if lines else "no words"

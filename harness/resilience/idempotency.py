@@ -208,6 +208,8 @@ class Keys:
         """The session is gone."""
         self._all.bytes -= self.bytes
         self._all.sessions.discard(self)
+        # Calls of it may still run. What they come to is nobody's, and weighs nothing.
+        self._all = Idempotency(self._all.settings, clock=self._all.clock)
         self.bytes = self._gone = 0
         self._done.clear()
         self._order.clear()

@@ -195,6 +195,42 @@ async def test_a_request_id_is_one_call_in_its_session(serve: Serve) -> None:
     assert [effect.tool for effect in effects] == ["echo", "sleep"]
 
 
+async def test_a_request_id_that_waits_is_no_other_calls(serve: Serve) -> None:
+    """
+    Under it no call of another key begins, and none joins one; those that wait are answered.
+    """
+    call = {"op": "call_tool", "name": "sleep", "arguments": {"ms": 150}}
+    async with serve() as daemon, daemon.peer() as peer:
+        for request_id, key in (("1", "a"), ("2", "b")):
+            await peer.send(**call, request_id=request_id, key=key)
+        refused = [await peer.ask(**call, request_id="1", key=key) for key in ("c", "b")]
+        answers = [await peer.receive() for _ in range(2)]
+        effects = daemon.effects()
+
+    for reply, key in zip(refused, ("c", "b"), strict=True):
+        assert reply["error"]["code"] == "INVALID_REQUEST"
+        assert reply["error"]["details"] == {"key": key}
+    assert [(reply["request_id"], reply["ok"]) for reply in answers] == [("1", True), ("2", True)]
+    assert [effect.key for effect in effects] == ["a", "b"]
+
+
+async def test_a_request_that_is_repeated_while_it_runs_is_answered_once(serve: Serve) -> None:
+    """
+    Its wait counts from the repetition; both are counted, one as executed, one as replayed.
+    """
+    call = {"op": "call_tool", "request_id": "1", "name": "sleep", "arguments": {"ms": 150}}
+    async with serve() as daemon, daemon.peer() as peer:
+        await peer.send(**call, timeout_ms=50)
+        await peer.send(**call, timeout_ms=60_000)
+        answer = await peer.receive()
+        health = await peer.health()
+
+    assert _text(answer) == "slept 150 ms"
+    counters = health["counters"]
+    counts = [counters[f"calls_{how}"] for how in ("executed", "replayed", "timed_out")]
+    assert counts == [1, 1, 0]
+
+
 async def test_progress_comes_after_each_step_but_the_last(serve: Serve) -> None:
     """
     A sleep of four steps reports three times and then answers.

@@ -220,6 +220,22 @@ NAMES = st.sampled_from("abcdefgh")
 TTL_S, MOST_KEYS, MOST_BYTES, ALL_BYTES = 10.0, 4, 50, 80
 
 
+def test_what_ends_after_its_session_weighs_nothing(clock: Hands):
+    """
+    Its call ran on while the session was forgotten: nobody could have the answer any more.
+    """
+    everything = remembering(clock, answers_bytes=100, answers_bytes_per_session=100)
+    keys = everything.keys()
+    kept = keys.begin("a", "what")
+    keys.close()
+    keys.done(kept, "answer", size=90)
+    other = everything.keys()
+    ran(other, "b", size=90)
+
+    assert (everything.bytes, everything.answers_gone) == (90, 0)
+    assert kept.answer == "answer"
+
+
 class Model(RuleBasedStateMachine):
     """Two sessions against what their keys must be, said in the plainest way."""
 

@@ -29,7 +29,13 @@ def test_a_text_is_an_answer():
     assert said(200, {"text": "yes", "execution": 3, "more": []}) == "yes"
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b'"text"', b"{}", b'{"text": 1}', b"\xff"])
+_DEEP = b'{"text": "x", "more": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", b'"text"', b"{}", b'{"text": 1}', b"\xff", pytest.param(_DEEP, id="deep")],
+)
 def test_what_cannot_be_read_is_a_failure_that_does_not_pass(body: bytes):
     """
     The provider worked; asking again would bring the same.
@@ -174,3 +180,13 @@ def test_a_url_that_says_less_or_more_is_refused(url: str):
         ProviderSettings(url=url)
 
     assert [where for where, _ in refused.value.details] == ["url"]
+
+
+def test_an_error_that_is_nested_too_deep_has_no_words():
+    """
+    It is a failure all the same.
+    """
+    found = said(500, _DEEP)
+
+    assert isinstance(found, Failed)
+    assert found.message.startswith('the provider answered 500: {"text": "x"')

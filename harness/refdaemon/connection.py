@@ -14,7 +14,7 @@ import secrets
 from collections import deque
 from typing import Any, Final
 
-from harness.clock import clock_id, now_ns, wall_ns
+from harness.clock import clock_id, now, now_ns, wall_ns
 from harness.dialects import exai
 from harness.dialects.exai import Fault, FrameError
 from harness.refdaemon.calls import over_capacity
@@ -51,7 +51,7 @@ class Connection:
         "_held",
         "_peer",
         "_replaced",
-        "_rests",
+        "_rests_until_s",
         "_session",
         "_state",
         "_timer",
@@ -69,8 +69,8 @@ class Connection:
         self._awaits_pong = False
         self._replaced = False
         self._gone = False
-        # How many large messages it rests from.
-        self._rests = 0
+        # After large messages; 0 while it does not rest.
+        self._rests_until_s = 0.0
         # Frames that one read brought after the peer had become crowded; few ever have any.
         self._held: deque[bytes | str] | None = None
         # What is waited for: a hello, or that a slow reader catches up.
@@ -120,7 +120,7 @@ class Connection:
         size = len(frame)
         if size >= self._state.remarkable_bytes:
             if size >= LARGE_BYTES:
-                self._rest(size)
+                self._rest(size, now_s)
             if size > self._state.config.server.max_call_bytes:
                 self._refuse_large(session, frame, received_ns)
                 return
@@ -147,18 +147,32 @@ class Connection:
             self._state.connections.heard(self._session.name)
             self._lives()
 
-    def _rest(self, size: int) -> None:
-        """Read no more for a while, so that large messages of one do not hold up all."""
+    def _rest(self, size: int, now_s: float) -> None:
+        """
+        Read no more for a while, so that large messages of one do not hold up all.
+
+        One read may bring several: it rests from one after the other.
+        """
         rate = self._state.config.admission.large_bytes_per_s
         if rate is None or self._gone:
             return
-        self._rests += 1
-        self.wire.pause_reading()
-        asyncio.get_running_loop().call_later(size / rate, self._rested)
+        rests = self._rests_until_s > 0
+        self._rests_until_s = max(self._rests_until_s, now_s) + size / rate
+        if not rests:
+            self.wire.pause_reading()
+            self._rest_on(now_s)
+
+    def _rest_on(self, now_s: float) -> None:
+        delay_s = self._rests_until_s - now_s
+        asyncio.get_running_loop().call_later(delay_s, self._rested)
 
     def _rested(self) -> None:
-        self._rests -= 1
-        if not (self._rests or self._crowded or self._gone):
+        now_s = now()
+        if self._rests_until_s > now_s:
+            self._rest_on(now_s)
+            return
+        self._rests_until_s = 0.0
+        if not (self._crowded or self._gone):
             self.wire.resume_reading()
 
     def crowded(self) -> None:
@@ -186,7 +200,7 @@ class Connection:
             self._state.pulse.check()
         while self._held and not self._crowded:
             self.message(self._held.popleft())
-        if not (self._crowded or self._rests):
+        if not (self._crowded or self._rests_until_s):
             self.wire.resume_reading()
 
     def lost(self, cause: Cause) -> None:

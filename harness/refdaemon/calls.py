@@ -19,6 +19,7 @@ import msgspec
 
 from harness.clock import now, now_ns
 from harness.dialects.exai import CallTool, CallToolRes, Fault, Output, tool_name
+from harness.refdaemon.keys import keys_of
 from harness.refdaemon.tools import Result, Tool, ToolFailed
 from harness.refdaemon.work import Asker, Work
 from harness.resilience.admission import Refused
@@ -64,7 +65,7 @@ class Calls:
     def __init__(self, state: State, session: Session) -> None:
         self._state = state
         self._session = session
-        self.keys = state.idempotency.keys()
+        self.keys = keys_of(state)
         # By the request ids that wait for them.
         self._asked: dict[str, Work] = {}
 
@@ -196,6 +197,8 @@ class Calls:
         # Not in the task: one that is cancelled before it began never runs a line of it.
         work.task.add_done_callback(lambda task: self._ended(work, task))
         self._beat(work)
+        if "serial-connection" in state.defects and self._session.line is not None:
+            self._session.line.wait_for(work.task)
 
     def _ask(self, work: Work, call: CallTool, received_ns: int) -> None:
         """One more waits for it; or the same one again, from now on."""
@@ -237,7 +240,12 @@ class Calls:
             async with asyncio.timeout(limit_s) as bound:
                 result = await work.tool.coroutine(work.arguments, work)
         except ToolFailed as failed:
-            self._settle(work, Fault(failed.code, str(failed), failed.details), keep=False)
+            fault = Fault(failed.code, str(failed), failed.details)
+            if "poisoned-key" in self._state.defects:
+                began_ns = work.began_ns
+                self._answer(work.call.request_id, fault, began_ns, began_ns, now_ns())
+                return
+            self._settle(work, fault, keep=False)
         # A tool that is none of ours may raise anything; its callers must learn of it.
         except Exception as error:
             if bound.expired():
@@ -268,6 +276,9 @@ class Calls:
             self.keys.forget(work.kept)
         first = True
         for request_id, asker in work.askers.items():
+            answers = request_id
+            if "swapped-replies" in self._state.defects:
+                answers = next(iter(self._asked))
             del self._asked[request_id]
             if first:
                 waited_ns = work.began_ns - asker.received_ns
@@ -277,7 +288,7 @@ class Calls:
             else:
                 figures.counters.calls_replayed += 1
             self._answer(
-                request_id,
+                answers,
                 answer,
                 asker.received_ns,
                 max(work.began_ns, asker.received_ns),
@@ -298,17 +309,20 @@ class Calls:
     def _ended(self, work: Work, task: asyncio.Task[None]) -> None:
         """The task is over, however: its place is free."""
         self._state.running.discard(task)
-        self._free(work)
         work.ended()
+        self._free(work)
 
     def _free(self, work: Work) -> None:
+        lost = not work.askers or self._session.line is None
+        if lost and "leaked-slot" in self._state.defects:
+            return
         if work.in_flight:
             work.in_flight = False
             self._state.admission.ended(self._session.name)
 
     def _beat(self, work: Work) -> None:
         """Tell of a call that takes long, again and again."""
-        if work.began_ns and work.askers:
+        if work.began_ns and work.askers and "silent-work" not in self._state.defects:
             work.still_running()
         interval_s = self._state.config.server.progress_interval_s
         work.heartbeat = asyncio.get_running_loop().call_later(interval_s, self._beat, work)

@@ -6,6 +6,8 @@ Imported only where there is a provider: HTTP and what goes with it take a while
 
 from __future__ import annotations
 
+import socket
+
 from harness.clock import now
 from harness.refdaemon.asking import Provider, ProviderFailed
 from harness.refdaemon.tools import Context, ToolFailed
@@ -22,12 +24,22 @@ class Chatting:
         config: Where the provider is, and how it is asked.
         breaker: The provider's.
         allow_remote: Whether it may be on another machine.
+        defects: Those of the daemon.
 
     Raises:
         TargetRefused: If it is, and may not be.
     """
 
-    def __init__(self, config: Config, *, breaker: Breaker, allow_remote: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        breaker: Breaker,
+        allow_remote: bool,
+        defects: frozenset[str] = frozenset(),
+    ) -> None:
+        self._breaker = breaker
+        self._defects = defects
         self._budget = RetryBudget(config.retry)
         self._provider = Provider(
             config.provider.url,
@@ -51,10 +63,27 @@ class Chatting:
         Raises:
             ToolFailed: If there was no answer.
         """
+        deadline_s = context.left_s()
+        if "blocking-connect" in self._defects:
+            self._knock(within_s=deadline_s)
+        if "stuck-breaker" in self._defects and not self._breaker.is_closed:
+            raise ToolFailed("SERVICE_UNAVAILABLE", "the breaker is not closed", {})
+        if "deadline-ignored" in self._defects:
+            deadline_s = 3600.0
         try:
             return await self._provider.ask(
-                prompt, key=context.key, deadline_s=context.left_s(), delay_ms=delay_ms
+                prompt, key=context.key, deadline_s=deadline_s, delay_ms=delay_ms
             )
         except ProviderFailed as failed:
             about = {"may_have_run": failed.may_have_run, "retry_after_s": failed.retry_after_s}
             raise ToolFailed(failed.kind, failed.headline, about) from None
+
+    def _knock(self, *, within_s: float) -> None:
+        """See whether the provider is there, as the defect "blocking-connect" does."""
+        where = self._provider.address
+        try:
+            with socket.create_connection((where.host, where.port), within_s) as door:
+                door.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+                door.recv(1)
+        except OSError as error:
+            raise ToolFailed("PROVIDER_ERROR", f"the provider is not there: {error}", {}) from None

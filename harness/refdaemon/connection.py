@@ -18,7 +18,7 @@ from harness.clock import clock_id, now, now_ns, wall_ns
 from harness.dialects import exai
 from harness.dialects.exai import Fault, FrameError
 from harness.refdaemon.calls import over_capacity
-from harness.refdaemon.session import Session
+from harness.refdaemon.session import Session, SpoiltSession
 from harness.refdaemon.state import LARGE_BYTES, State
 from harness.refdaemon.telling import health_report
 from harness.refdaemon.transport.base import Cause, Wire
@@ -98,7 +98,8 @@ class Connection:
         self._admitted = True
         state.admit(self)
         state.note("connection opened", {"peer": self._peer})
-        self._after(state.config.server.hello_timeout_s, self._hello_overdue)
+        if "endless-hello" not in state.defects:
+            self._after(state.config.server.hello_timeout_s, self._hello_overdue)
 
     def message(self, frame: bytes | str) -> None:
         """Answer a frame, or begin to."""
@@ -127,6 +128,8 @@ class Connection:
         try:
             request = exai.decode_request(frame)
         except FrameError as error:
+            if error.kind == "json" and "crash-on-array" in self._state.defects:
+                raise
             self._complain(session, error, received_ns)
             return
         if type(request) is exai.CallTool and limited is None:
@@ -143,8 +146,11 @@ class Connection:
 
     def pong(self) -> None:
         """The peer lives."""
+        state = self._state
+        if "pong-ignored-while-busy" in state.defects and state.running:
+            return
         if self._session is not None:
-            self._state.connections.heard(self._session.name)
+            state.connections.heard(self._session.name)
             self._lives()
 
     def _rest(self, size: int, now_s: float) -> None:
@@ -177,7 +183,7 @@ class Connection:
 
     def crowded(self) -> None:
         """Its peer does not read: stop reading it, and after a while give it up."""
-        if self._gone or self._crowded:
+        if self._gone or self._crowded or "unbounded-reader" in self._state.defects:
             return
         self._crowded = True
         self.wire.pause_reading()
@@ -212,7 +218,8 @@ class Connection:
         state.figures.ended(self.wire, cause)
         if not self._admitted:
             return
-        state.admission.disconnected(self._peer)
+        if cause != "reset" or "kept-slot" not in state.defects:
+            state.admission.disconnected(self._peer)
         state.part(self)
         session = self._session
         if session is not None:
@@ -224,6 +231,8 @@ class Connection:
                 state.admission.left(session.name)
             state.connections.lost(session.name, self)
             state.pulse.check()
+            if "forget-on-disconnect" in state.defects:
+                state.forget(session.name)
         state.note("connection closed", {"peer": self._peer, "cause": cause})
 
     # What the daemon asks.
@@ -238,6 +247,11 @@ class Connection:
     def replaced(self) -> None:
         """Its session comes by another connection; `abort` follows."""
         self._replaced = True
+
+    def wait_for(self, task: asyncio.Task[None]) -> None:
+        """Take nothing of the peer before that is done: the defect "serial-connection"."""
+        self._crowded = True
+        task.add_done_callback(lambda _: self.writable())
 
     # What the session's messages ask: the transport of `resilience.connections`.
 
@@ -280,6 +294,8 @@ class Connection:
         try:
             hello = exai.decode_request(frame)
         except FrameError as error:
+            if error.kind == "json" and "crash-on-array" in self._state.defects:
+                raise
             if error.kind == "json" or error.op == "hello":
                 self._turn_away(exai.CLOSE_INVALID_HELLO, "invalid_hello")
             else:
@@ -313,7 +329,8 @@ class Connection:
             before.replaced()
         resumed = session is not None
         if session is None:
-            session = state.sessions[name] = Session(state, name)
+            kind = SpoiltSession if state.defects else Session
+            session = state.sessions[name] = kind(state, name)
         self._session = session
         self._gate = state.admission.gate(address=self._peer, session=name)
         # First: what was kept for the session leaves when it is attached.
@@ -375,7 +392,9 @@ class Connection:
         self, session: Session, request: exai.Request, fault: Fault, received_ns: int
     ) -> None:
         """Refuse what was understood, in the words of its kind."""
-        if isinstance(request, exai.CallTool):
+        if "uncorrelated-errors" in self._state.defects:
+            self._refuse_frame(session, None, fault)
+        elif isinstance(request, exai.CallTool):
             session.calls.refuse(request.request_id, fault, received_ns)
         else:
             self._refuse_frame(session, getattr(request, "request_id", None), fault)

@@ -67,6 +67,9 @@ class Gauges:
         for change in self.alerts.judge(self.readings):
             log.warning("alert %s: %s, reading %s", change.gauge, change.kind, change.reading)
             state.note(f"alert {change.kind}", asdict(change))
+        if "slots-recovered" in state.defects:
+            for name in state.sessions:
+                state.admission.ended(name)
         if state.metrics.due_clean_up():
             state.metrics.forget_gone()
         self._wait()

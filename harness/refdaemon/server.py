@@ -72,6 +72,8 @@ async def serve(
         listener.stop()
         state.listening = False
         await _drain(state)
+        if "zombie" in state.defects:
+            await asyncio.Event().wait()
         gauges.stop()
         state.pulse.stop()
 
@@ -89,7 +91,20 @@ async def _listen(state: State) -> Listener:
     try:
         return await listen(lambda: Connection(state), options)
     except OSError as error:
+        if "warn-only-bind" in state.defects:
+            log.warning("refdaemon: port %d, %s", options.port, error)
+            return _Nobody(options.port)
         raise _cannot_listen("the daemon", Address(options.host, options.port), error) from None
+
+
+class _Nobody:
+    """What listens where nothing could."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def stop(self) -> None:
+        pass
 
 
 async def _monitor(telling: Telling, state: State) -> Monitor | None:

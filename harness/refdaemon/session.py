@@ -8,17 +8,20 @@ the answer is kept, within bounds, and leaves before anything else when it is ba
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.dialects.exai import encode
 from harness.refdaemon.calls import Calls
-from harness.resilience.connections import Message
+from harness.resilience.connections import Message, digest_of
 
 if TYPE_CHECKING:
     from harness.refdaemon.state import State
     from harness.resilience.connections.peer import Peer
 
-__all__ = ["Line", "Session"]
+__all__ = ["Line", "Session", "SpoiltSession"]
+
+log = logging.getLogger(__name__)
 
 
 class Line(Protocol):
@@ -29,6 +32,9 @@ class Line(Protocol):
 
     def shed(self) -> None:
         """Close it, since its peer does not read."""
+
+    def wait_for(self, task: asyncio.Task[None]) -> None:
+        """Take nothing of the peer before that is done."""
 
 
 class Session:
@@ -93,3 +99,22 @@ class Session:
         """Wait until the peer has read most of what it was sent, or is gone."""
         if self._room is not None:
             await self._room.wait()
+
+
+class SpoiltSession(Session):
+    """One of a daemon with defects: some are about what is sent. Apart, since `send` is hot."""
+
+    __slots__ = ()
+
+    def send(self, reply: Any, *, since_ns: int) -> None:
+        """The same, by the longer way."""
+        defects, data, name = self._state.defects, encode(reply), None
+        if "renamed-op" in defects:
+            data = data.replace(b'{"op":"call_tool_res"', b'{"op":"tool_call_res"')
+        if "content-dedup" in defects:
+            name = digest_of(data)
+        message = Message(data=data, id=name, critical=True)
+        delivery = self._connections.send(self.name, message)
+        if delivery.outcome != "sent" and "log-flood" in defects:
+            log.warning("session %s: an answer could not be sent, %s", self.name, delivery.why)
+        self._state.pulse.check()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from harness.clock import now
@@ -18,7 +19,7 @@ from harness.refdaemon.transport.base import Wire
 from harness.resilience.admission import Admission
 from harness.resilience.breaker import Breaker, Breakers, Transition
 from harness.resilience.config import Config, Live
-from harness.resilience.connections import Connections, End, Message
+from harness.resilience.connections import Connections, ConnectionSettings, End, Message
 from harness.resilience.idempotency import Idempotency
 from harness.resilience.metrics import Metrics
 
@@ -30,6 +31,8 @@ __all__ = ["LARGE_BYTES", "Guest", "State"]
 
 LARGE_BYTES: Final = 64 * 1024
 """After a message of this length its connection rests."""
+
+_DAY_S: Final = 86_400.0
 
 
 class Guest(Protocol):
@@ -87,15 +90,16 @@ class State:
         )
         self.connections = Connections(
             clock=now,
-            settings=config.connections,
+            settings=self._timing(config),
             breakers=self.breakers,
             metrics=self.metrics,
             on_end=self._reply_ended,
-            on_forget=self._forget,
+            on_forget=self.forget,
         )
         self.pulse = Pulse(self.connections)
         self._chatting = self._chat(config)
-        self.tools = Tools(None if self._chatting is None else self._chatting.ask)
+        ask = None if self._chatting is None else self._chatting.ask
+        self.tools = Tools(ask, defects=self.defects)
         self.sessions: dict[str, Session] = {}
         self.guests: set[Guest] = set()
         self.running: set[asyncio.Task[None]] = set()
@@ -139,15 +143,28 @@ class State:
             return None
         from harness.refdaemon.chatting import Chatting
 
-        remote = self.settings.allow_remote
-        return Chatting(config, breaker=self.provider_breaker, allow_remote=remote)
+        return Chatting(
+            config,
+            breaker=self.provider_breaker,
+            allow_remote=self.settings.allow_remote,
+            defects=self.defects,
+        )
+
+    def _timing(self, config: Config) -> ConnectionSettings:
+        """What connections go by."""
+        settings = config.connections
+        if "no-keepalive" in self.defects:
+            settings = replace(settings, ping_interval_s=_DAY_S)
+        if "impatient-ping" in self.defects:
+            settings = replace(settings, ping_timeout_s=settings.ping_timeout_s / 20)
+        return settings
 
     def _adopt(self, config: Config) -> None:
         """Go by other values from now on; whoever is in stays in."""
         self.config = config
         self.remarkable_bytes = _remarkable(config)
         self.admission.adopt(config.admission)
-        self.connections.adopt(config.connections)
+        self.connections.adopt(self._timing(config))
         self.idempotency.adopt(config.idempotency)
         self.breakers.adopt(config.breaker)
         self.provider_breaker.adopt(config.breaker)
@@ -165,7 +182,10 @@ class State:
             # It would wait for that answer for ever; come back, it gets it by its key.
             session.line.shed()
 
-    def _forget(self, name: str) -> None:
+    def forget(self, name: str) -> None:
+        """A session is remembered no longer."""
+        if "sessions-kept" in self.defects:
+            return
         session = self.sessions.pop(name, None)
         if session is not None:
             session.calls.keys.close()

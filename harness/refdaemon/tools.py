@@ -11,6 +11,7 @@ provider do before it was cancelled stands in the provider's log.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -179,10 +180,12 @@ class Tools:
 
     Args:
         ask: Asks the provider; None: there is none, and no tool that needs it.
+        defects: Those of the daemon.
     """
 
-    def __init__(self, ask: Ask | None = None) -> None:
+    def __init__(self, ask: Ask | None = None, *, defects: frozenset[str] = frozenset()) -> None:
         self._totals: dict[str, int] = {}
+        wait = _block_until if "blocking-tool" in defects else _until
         tools = (
             Tool(
                 name="echo",
@@ -194,7 +197,7 @@ class Tools:
                 name="sleep",
                 description="Do nothing for a while, then say so. Its effect comes at the end.",
                 arguments=Sleep,
-                coroutine=_sleep,
+                coroutine=partial(_sleep, wait=wait),
             ),
             Tool(
                 name="counter",
@@ -261,11 +264,14 @@ def _fail(arguments: Fail) -> Result:
     return Result(arguments.message, failed=True)
 
 
-async def _sleep(arguments: Sleep, context: Context) -> Result:
+_Wait = Callable[[float], Awaitable[None]]
+
+
+async def _sleep(arguments: Sleep, context: Context, *, wait: _Wait) -> Result:
     began = now()
     for step in range(1, arguments.steps + 1):
         due = began + arguments.ms / 1000 * step / arguments.steps
-        await _until(due)
+        await wait(due)
         if step < arguments.steps:
             context.report(step, arguments.steps, f"step {step} of {arguments.steps}")
     return Result(f"slept {arguments.ms} ms")
@@ -275,6 +281,10 @@ async def _until(due_s: float) -> None:
     # uvloop's timers may fire up to a millisecond early.
     while (left_s := due_s - now()) > 0:
         await asyncio.sleep(left_s)
+
+
+async def _block_until(due_s: float) -> None:
+    threading.Event().wait(due_s - now())
 
 
 def _blob(arguments: Blob) -> Result:

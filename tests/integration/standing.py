@@ -259,7 +259,9 @@ class Stand:
             stands_on(choice.backend, choice.proxy)
             if boxed and choice.proxy == TOXIPROXY:
                 await asyncio.to_thread(assert_toxiproxy, server.control.url)
-            yield Standing(here, await _monitor(here, boxed=boxed), config_file)
+            standing = Standing(here, await _monitor(here, boxed=boxed), config_file)
+            standing.started_with(options)
+            yield standing
             prove_effects(here)
 
 

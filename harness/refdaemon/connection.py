@@ -8,19 +8,17 @@ is answered and the connection lives on, except for the first, which must be a h
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import secrets
 from collections import deque
 from typing import Any, Final
 
-from harness.clock import clock_id, now, now_ns, wall_ns
+from harness.clock import clock_id, now, now_ns
 from harness.dialects import exai
-from harness.dialects.exai import Fault, FrameError
-from harness.refdaemon.calls import over_capacity
+from harness.dialects.exai import FrameError
+from harness.refdaemon import requests
 from harness.refdaemon.session import Session, SpoiltSession
 from harness.refdaemon.state import LARGE_BYTES, State
-from harness.refdaemon.telling import health_report
 from harness.refdaemon.transport.base import Cause, Wire
 from harness.resilience.admission import Gate
 
@@ -123,23 +121,21 @@ class Connection:
             if size >= LARGE_BYTES:
                 self._rest(size, now_s)
             if size > self._state.config.server.max_call_bytes:
-                self._refuse_large(session, frame, received_ns)
+                requests.refuse_large(self._state, session, frame, received_ns)
                 return
         try:
             request = exai.decode_request(frame)
         except FrameError as error:
             if error.kind == "json" and "crash-on-array" in self._state.defects:
                 raise
-            self._complain(session, error, received_ns)
+            requests.complain(self._state, session, error, received_ns)
             return
         if type(request) is exai.CallTool and limited is None:
             session.calls.take(request, received_ns, size)
         elif limited is not None:
-            self._state.figures.counters.messages_limited += 1
-            self._state.figures.limits[limited.limit] += 1
-            self._refuse(session, request, over_capacity(limited), received_ns)
+            requests.refuse_limited(self._state, session, request, limited, received_ns)
         else:
-            self._reply(session, request, received_ns)
+            requests.reply(self._state, session, request, received_ns)
 
     # Both kinds of message are JSON to us.
     binary = message
@@ -291,6 +287,10 @@ class Connection:
     # Hello.
 
     def _hello(self, frame: bytes | str) -> None:
+        if len(frame) >= LARGE_BYTES:
+            # Nobody has shown a token yet, and needs so many bytes to say who he is.
+            self._turn_away(exai.CLOSE_INVALID_HELLO, "invalid_hello")
+            return
         try:
             hello = exai.decode_request(frame)
         except FrameError as error:
@@ -303,7 +303,7 @@ class Connection:
             return
         if not isinstance(hello, exai.Hello):
             self._turn_away(exai.CLOSE_MISSING_HELLO, "missing_hello")
-        elif not _same(hello.token, self._state.config.server.token):
+        elif not requests.same(hello.token, self._state.config.server.token):
             self._turn_away(exai.CLOSE_UNAUTHORIZED, "unauthorized")
         else:
             self._welcome(hello.session_id)
@@ -351,96 +351,6 @@ class Connection:
         allowed = self._state.config.server.hello_timeout_s
         self.dismiss(exai.CLOSE_HELLO_TIMEOUT, f"no hello within {allowed:g} s")
 
-    # Requests.
-
-    def _reply(self, session: Session, request: exai.Request, since_ns: int) -> None:
-        state = self._state
-        match request:
-            case exai.Ping(request_id):
-                reply: exai.Reply = exai.Pong(request_id, wall_ns() / 1e9)
-            case exai.Health(request_id):
-                reply = exai.HealthRes(request_id, ok=True, health=health_report(state))
-            case exai.ListTools(request_id):
-                reply = exai.ListToolsRes(request_id, state.tools.listing())
-            case exai.Cancel(request_id):
-                reply = self._cancelled(session, request_id)
-                self._count_error(reply.error)
-            case exai.Reconfigure():
-                reply = self._reconfigured(request)
-                self._count_error(reply.error)
-            case _:
-                fault = Fault("INVALID_REQUEST", "hello was said already; a connection has one")
-                self._refuse_frame(session, None, fault)
-                return
-        session.send(reply, since_ns=since_ns)
-
-    def _cancelled(self, session: Session, request_id: str) -> exai.Cancelled:
-        if session.calls.cancel(request_id):
-            return exai.Cancelled(request_id, ok=True)
-        fault = Fault("NOT_FOUND", "no call of this request_id is running in this session")
-        return exai.Cancelled(request_id, ok=False, error=fault)
-
-    def _reconfigured(self, request: exai.Reconfigure) -> exai.Reconfigured:
-        expected = self._state.config.server.admin_token
-        if expected and _same(request.token, expected):
-            return self._state.configuring.by_request(request)
-        message = "a change of the configuration needs the token of EXAI_WS_ADMIN_TOKEN"
-        fault = Fault("UNAUTHORIZED", message)
-        return exai.Reconfigured(request.request_id, ok=False, error=fault)
-
-    def _refuse(
-        self, session: Session, request: exai.Request, fault: Fault, received_ns: int
-    ) -> None:
-        """Refuse what was understood, in the words of its kind."""
-        if "uncorrelated-errors" in self._state.defects:
-            self._refuse_frame(session, None, fault)
-        elif isinstance(request, exai.CallTool):
-            session.calls.refuse(request.request_id, fault, received_ns)
-        else:
-            self._refuse_frame(session, getattr(request, "request_id", None), fault)
-
-    def _refuse_large(self, session: Session, frame: bytes | str, received_ns: int) -> None:
-        """Refuse what nobody will read all of, by what stands at its beginning."""
-        said = exai.peek(frame)
-        found, allowed = len(frame), self._state.config.server.max_call_bytes
-        fault = Fault(
-            "OVER_CAPACITY",
-            f"a message of {found} bytes, allowed {allowed}",
-            {"limit": "max_call_bytes", "found": found, "allowed": allowed, "retry_after_s": None},
-        )
-        self._state.figures.limits["max_call_bytes"] += 1
-        if said.get("op") == "call_tool":
-            session.calls.refuse(said.get("request_id"), fault, received_ns)
-        else:
-            self._refuse_frame(session, said.get("request_id"), fault)
-
-    def _complain(self, session: Session, error: FrameError, received_ns: int) -> None:
-        code = "INVALID_REQUEST" if error.kind == "op" else "VALIDATION_ERROR"
-        fault = Fault(code, error.message)
-        if error.op != "call_tool":
-            self._refuse_frame(session, error.request_id, fault)
-            return
-        self._state.figures.counters.frames_refused += 1
-        self._state.figures.codes[fault.code] += 1
-        answered_ns = now_ns()
-        reply = exai.CallToolRes(
-            error.request_id,
-            ok=False,
-            error=fault,
-            received_ns=received_ns,
-            answered_ns=answered_ns,
-        )
-        session.send(reply, since_ns=answered_ns)
-
-    def _count_error(self, fault: Fault | None) -> None:
-        if fault is not None:
-            self._state.figures.codes[fault.code] += 1
-
-    def _refuse_frame(self, session: Session, request_id: str | None, fault: Fault) -> None:
-        self._state.figures.counters.frames_refused += 1
-        self._state.figures.codes[fault.code] += 1
-        session.send(exai.Error(request_id, fault), since_ns=now_ns())
-
     # All of it.
 
     def _lives(self) -> None:
@@ -456,8 +366,3 @@ class Connection:
     def _tell(self, reply: exai.HelloAck) -> None:
         """Say something before there is a session."""
         self.wire.send(exai.encode(reply))
-
-
-def _same(found: str | None, expected: str) -> bool:
-    # Compared in constant time, so that answers do not tell how much of it was right.
-    return not expected or hmac.compare_digest((found or "").encode(), expected.encode())

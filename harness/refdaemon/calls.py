@@ -60,11 +60,12 @@ class Calls:
         session: Whose calls these are; answers go there.
     """
 
-    __slots__ = ("_asked", "_session", "_state", "keys")
+    __slots__ = ("_asked", "_session", "_state", "_tools", "keys")
 
     def __init__(self, state: State, session: Session) -> None:
         self._state = state
         self._session = session
+        self._tools = state.tools.by_name
         self.keys = keys_of(state)
         # By the request ids that wait for them.
         self._asked: dict[str, Work] = {}
@@ -79,7 +80,7 @@ class Calls:
             size: How long its frame was, in bytes.
         """
         state = self._state
-        tool = state.tools.by_name.get(call.name) or state.tools.by_name.get(tool_name(call.name))
+        tool = self._tools.get(call.name) or self._tools.get(tool_name(call.name))
         if tool is None or not call.request_id or state.draining:
             self.refuse(call.request_id, self._inadmissible(call), received_ns)
             return
@@ -98,16 +99,15 @@ class Calls:
         else:
             began_ns = now_ns()
             result = tool.plain(arguments)
-            figures = state.figures
             if state.effects is None and not result.failed:
                 # The most common way, without a look back.
-                figures.counters.calls_executed += 1
+                state.figures.counters.calls_executed += 1
                 answer: str | Fault = result.text
             else:
                 answer = self._carried_out(tool, call, result)
             answered_ns = now_ns()
-            figures.ran(began_ns - received_ns, answered_ns - began_ns)
-            self.keys.done(Kept(key, arguments), answer, size=size + _weight(answer))
+            state.figures.ran(began_ns - received_ns, answered_ns - began_ns)
+            self.keys.done(Kept(key, arguments), answer, size=size + len(result.text))
             self._answer(call.request_id, answer, received_ns, began_ns, answered_ns)
 
     def refuse(self, request_id: str | None, fault: Fault, received_ns: int) -> None:

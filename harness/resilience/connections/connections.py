@@ -18,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Literal
 
+from harness.errors import BreakerOpen
 from harness.resilience.breaker import Breakers
 from harness.resilience.connections.agenda import Agenda
 from harness.resilience.connections.ends import Ends
@@ -67,8 +68,8 @@ class Connections:
     ) -> None:
         self._clock = clock
         self._settings = settings
-        # `keep` stays what it was.
-        self._keeps_none = settings.keep == "until_sent"
+        # What nothing stands against need not be kept; `keep` stays what it was.
+        self._passes_on = settings.keep == "until_sent"
         self._breakers = breakers
         self._metrics = metrics
         self._ends = Ends(metrics, on_end)
@@ -80,7 +81,6 @@ class Connections:
             broke=self._broke,
             ended=self._ends.came,
         )
-        self._hand_over = self._sending.hand_over
         self._peers: dict[str, Peer] = {}
         # Those without a connection, the longest gone first.
         self._gone: OrderedDict[str, None] = OrderedDict()
@@ -250,18 +250,24 @@ class Connections:
             Whether a transport took it. Where not, it is for `send`.
         """
         transport = peer.transport
-        settings = self._settings
         if (
             transport is None
             or peer.closing
             or peer.flushing
-            or peer.outbox.waiting
-            or self._leaving is not None
-            or not self._keeps_none
-            or transport.buffered() > settings.high_water_bytes
+            or peer.counted
+            or not self._passes_on
+            or transport.buffered() > self._settings.high_water_bytes
         ):
             return False
-        if self._hand_over(peer, data) is not None:
+        try:
+            peer.breaker.call(transport.send, data)
+        except BreakerOpen:
+            # `send` counts it, and keeps the message.
+            return False
+        # Whatever it was: as where any transport fails.
+        except Exception:  # noqa: BLE001
+            if peer.transport is transport:
+                self._broke(peer, transport)
             return False
         peer.figures.sent(int(self._clock() * 1e9) - since_ns)
         return True
@@ -360,6 +366,7 @@ class Connections:
         now_s = self._clock()
         within_s = self._settings.shutdown_s if within_s is None else within_s
         self._leaving = Leaving(now_s, within_s=within_s)
+        self._passes_on = False
         for peer in list(self._peers.values()):
             self._sending.flush(peer, now_s)
             self._settle(peer, now_s)

@@ -78,7 +78,7 @@ class Sending:
             return self._send_critical(peer, message, now_s)
         if peer.outbox.waiting:
             self.flush(peer, now_s)
-        not_sent = self._why_not_now(peer) or self.hand_over(peer, message.data)
+        not_sent = self._why_not_now(peer) or self._hand_over(peer, message.data)
         if not_sent is not None:
             peer.figures.failed()
             return not_sent
@@ -114,7 +114,7 @@ class Sending:
         tries = 0
         if settings.keep == "until_sent" and self._why_not_now(peer) is None:
             # Most go this way: nothing waits, so nothing has to be kept, however large it is.
-            failed = self.hand_over(peer, message.data)
+            failed = self._hand_over(peer, message.data)
             if failed is None:
                 peer.figures.sent(int((self._clock() - now_s) * 1e9))
                 if message.id is not None:
@@ -159,7 +159,7 @@ class Sending:
             return _SLOW
         return None
 
-    def hand_over(self, peer: Peer, data: bytes) -> Delivery | None:
+    def _hand_over(self, peer: Peer, data: bytes) -> Delivery | None:
         """Give it to the transport; why it did not take it, None where it did."""
         transport = peer.transport
         assert transport is not None
@@ -197,7 +197,7 @@ class Sending:
                 return _CLOSING
             if transport.buffered() > settings.high_water_bytes:
                 return _SLOW
-            not_sent = self.hand_over(peer, entry.message.data)
+            not_sent = self._hand_over(peer, entry.message.data)
             if not_sent is not None:
                 entry.tries += not_sent.may_have_left
                 if entry.tries >= settings.max_tries and outbox.take(entry.key) is not None:

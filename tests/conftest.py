@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, Phase, settings
 from harness.environment.backends import DOCKER
 from tests import sabotage
 
+# In the order in which they import one another.
 pytest_plugins = [
+    "tests.held",
     "tests.grounds",
     "tests.backends",
-    "tests.held",
     "tests.outcomes",
     "tests.projects",
 ]

@@ -1,8 +1,9 @@
 """
 On which grounds tests stood: how many on each backend behind each proxy, told at the end.
 
-Whoever brings a daemon up says so (`stands_on`), so what is counted was there. A ground on which no
-test stood is told as "not run", and with --harness-strict fails the session.
+Whoever brings a daemon up says so (`stands_on`), so what is counted was there. Where the whole tier
+is asked for, a ground on which no test stood is told as "not run", and with --harness-strict fails
+the session.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pytest
 
 from harness.environment.backends import BACKENDS, OWN_PROXIES
 from harness.pytest_plugin.state import SETTINGS
+from tests.held import is_whole
 
 __all__ = ["ALONE", "Grounds", "lines", "stands_on"]
 
@@ -22,7 +24,6 @@ ALONE: Final = "alone"
 """In the place of a proxy: nothing stands between the client and the daemon."""
 
 _PROPERTY: Final = "ground"
-_TIER: Final = "tests/integration/"
 _UNDER_WAY: list[pytest.Item] = []
 
 
@@ -51,12 +52,11 @@ class Grounds:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+        self._whole = is_whole(config)
         self._on: dict[str, set[str]] = {}
         self._not_run: set[str] = set()
-        self._tier = False
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self._tier = self._tier or report.nodeid.startswith(_TIER)
         if report.skipped and not hasattr(report, "wasxfail"):
             self._not_run.add(report.nodeid)
         grounds = {str(value) for name, value in report.user_properties if name == _PROPERTY}
@@ -64,10 +64,11 @@ class Grounds:
 
     @property
     def _wanted(self) -> list[str]:
-        return wanted(self._config.getoption("--backend", None))
+        return wanted(self._config.getoption("--backend", None)) if self._whole else []
 
     @property
     def _strict(self) -> bool:
+        # Set once all plugins are.
         settings = self._config.stash.get(SETTINGS, None)
         return settings is not None and settings.strict
 
@@ -79,14 +80,14 @@ class Grounds:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         missing = [ground for ground in self._wanted if not self._counts[ground]]
-        if self._strict and self._tier and missing and exitstatus == pytest.ExitCode.OK:
+        if self._strict and missing and exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        if not self._tier:
-            return
-        terminalreporter.write_line("tests on each ground (backend/proxy):")
-        for line in lines(self._counts, self._wanted):
+        told = lines(self._counts, self._wanted)
+        if told:
+            terminalreporter.write_line("tests on each ground (backend/proxy):")
+        for line in told:
             bad = self._strict and line.endswith("not run")
             terminalreporter.write_line(line + " (--harness-strict)" * bad, red=bad)
 

@@ -26,7 +26,7 @@ from harness.daemons.reference import Reference
 from harness.dialects.base import Incoming, Kind
 from harness.dialects.exai import Exai
 
-__all__ = ["HELD", "SCHEMA", "Conversation", "Held", "HeldExai", "Misfit", "schema_of"]
+__all__ = ["HELD", "SCHEMA", "Conversation", "Held", "HeldExai", "Misfit", "is_whole", "schema_of"]
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PAGE: Final = "docs/protocol.schema.json"
@@ -250,7 +250,7 @@ class Counts:
     """Tells at the end how many frames were held, in the process that tells of the session."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self._whole = _is_whole(config)
+        self._whole = is_whole(config)
         self._told = {"setup": 0, "call": 0, "teardown": 0}
 
     @property
@@ -272,7 +272,7 @@ class Counts:
             terminalreporter.write_line(line, red=not self._count)
 
 
-def _is_whole(config: pytest.Config) -> bool:
+def is_whole(config: pytest.Config) -> bool:
     """Whether all of the integration tier is asked for."""
     chosen = config.option.keyword or config.option.markexpr or config.option.collectonly
     wanted = (config.rootpath / _TIER).resolve()

@@ -227,7 +227,7 @@ class Target:
                 yield stranger
                 await self._end()
         except BaseException as error:
-            await self._give_up()
+            await self.give_up()
             if isinstance(error, TimeoutError):
                 raise AssertionError(
                     f"not over within {self._within_s:g} s: {stranger.heard}"
@@ -261,7 +261,7 @@ class Target:
         said = self._log.read()
         assert b"Traceback" not in said, said.decode()
 
-    async def _give_up(self) -> None:
+    async def give_up(self) -> None:
         """Put away a daemon that is not to be trusted any more."""
         stack, self._stack = self._stack, None
         if stack is not None:

@@ -51,6 +51,7 @@ class Fuzz:
             max_examples=EXAMPLES,
             database=None,
             deadline=None,
+            report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
             phases=(Phase.generate, Phase.shrink) if smaller else (Phase.generate,),
         )

@@ -69,6 +69,31 @@ def test_the_toxiproxy_block_works_when_it_is_pasted_whole(tmp_path: Path) -> No
     assert '"kind":"delayed"' in done.stdout
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the block uses curl")
+def test_the_daemons_block_works_when_it_is_pasted_whole(tmp_path: Path) -> None:
+    """It is well, its provider answers, what happened is told, and both end with the block."""
+    script = block("The daemon we ship")
+    for documented, free in zip(("8090", "8079", "8080"), free_ports(3), strict=True):
+        assert documented in script
+        script = script.replace(documented, free)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+
+    done = subprocess.run(
+        ["bash", "--norc", "-m"],
+        input=script,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=BOUND_S,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert '"ready":true' in done.stdout
+    assert "answered after" in done.stderr
+    assert '"kind":"session new"' in done.stdout
+
+
 @pytest.mark.usefixtures("containers", "compose")
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the block uses curl")
 @pytest.mark.timeout(120)

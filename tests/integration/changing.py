@@ -1,4 +1,4 @@
-"""The ways to change a running daemon's configuration."""
+"""The ways to give a daemon another configuration: when it starts, and while it runs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from typing import Any
 
 from tests.integration.standing import ADMIN, Standing
 
-__all__ = ["WAYS", "Way", "by_op", "by_put", "by_reload", "by_signal", "toml"]
+__all__ = ["WAYS", "Way", "by_op", "by_put", "by_reload", "by_signal", "setting", "toml"]
 
 Way = Callable[[Standing, Mapping[str, Any]], Awaitable[None]]
 """Have a daemon go by these values, by "section.key"; back once it does."""
+
+
+def setting(**values: Any) -> tuple[str, ...]:
+    """Options that set keys, "__" in the place of the dot."""
+    given = (f"{name.replace('__', '.')}={value}" for name, value in values.items())
+    return tuple(word for each in given for word in ("--set", each))
 
 
 def toml(values: Mapping[str, Any]) -> str:

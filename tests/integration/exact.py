@@ -141,6 +141,7 @@ def assert_connections(seen: Seen) -> None:
     assert page.value("upgrades_total") == seen.opened == len(seen.carried) == len(tally.lines)
     assert page.value("connections_total") == tally.connections
     assert page.value("reconnections_total") == tally.back
+    assert page.by("connections_given_up_total", "why") == {"hello": tally.turned_away}
     resets = sum(each.was_reset for each in seen.carried)
     # Close frames go before a FIN, which is all that the proxy sees of them.
     orderly = sum(line.closed for line in tally.lines)

@@ -45,6 +45,7 @@ class Tally:
         heard: Messages received after a welcome.
         connections: Hellos that were welcomed.
         back: Of these, by sessions that had had a connection.
+        turned_away: Hellos that were not.
         waited_ns: From reading a call to its tool's start, as the answers say.
         worked_ns: From there to the answer.
         lines: Every connection.
@@ -59,6 +60,7 @@ class Tally:
     heard: int = 0
     connections: int = 0
     back: int = 0
+    turned_away: int = 0
     waited_ns: list[int] = field(default_factory=list)
     worked_ns: list[int] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
@@ -171,6 +173,17 @@ class Client:
         self._tally.connections += 1
         self._tally.back += ack["resumed"]
         return ack
+
+    async def be_turned_away(self) -> None:
+        """A connection of its own whose hello has a wrong token."""
+        line = await Line.dial(self._port)
+        self._tally.lines.append(line)
+        line.send(TEXT, b'{"op": "hello", "token": "wrong"}')
+        _, payload = await soon(line.frame())
+        assert json.loads(payload)["error"] == "unauthorized"
+        await soon(self._listen(line))
+        assert line.closed
+        self._tally.turned_away += 1
 
     # What it does.
 

@@ -50,6 +50,7 @@ __all__ = [
     "here_alone",
     "on_each_backend",
     "on_each_ground",
+    "on_usual_grounds",
 ]
 
 ADMIN: Final = "open-up-0815"
@@ -71,6 +72,8 @@ def _on(*grounds: tuple[str, str, str]) -> pytest.MarkDecorator:
 
 
 on_each_ground = _on(*GROUNDS)
+on_usual_grounds = _on(*GROUNDS[:-1])
+"""Both backends and both proxies, without the pair of which others show that it is no other."""
 on_each_backend = _on((LOCAL, EMBEDDED, "picows"), (DOCKER, TOXIPROXY, "picows"))
 """For what has nothing to do with what stands before the daemon."""
 here_alone = _on((LOCAL, EMBEDDED, "picows"))
@@ -94,6 +97,11 @@ class Before:
         self.choice = choice
         self.servants = servants
         self._real = real
+
+    @property
+    def built_here(self) -> bool:
+        """Whether the real Toxiproxy is a program of this machine."""
+        return self._real is not None
 
     async def server(self) -> Server:
         """The proxy server, not necessarily up."""
@@ -257,8 +265,9 @@ class Stand:
         async with Environment(stack, owns=True, name=f"edge-{fresh_id()}") as here:
             self._before.servants.prove(server)
             stands_on(choice.backend, choice.proxy)
-            if boxed and choice.proxy == TOXIPROXY:
-                await asyncio.to_thread(assert_toxiproxy, server.control.url)
+            if choice.proxy == TOXIPROXY:
+                url, built_here = server.control.url, self._before.built_here
+                await asyncio.to_thread(assert_toxiproxy, url, built_here=built_here)
             standing = Standing(here, await _monitor(here, boxed=boxed), config_file)
             standing.started_with(options)
             yield standing

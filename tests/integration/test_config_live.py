@@ -11,9 +11,9 @@ from harness.clock import now
 from tests.integration.changing import WAYS, Way, by_op, by_put, by_reload, by_signal, toml
 from tests.integration.metered import Client, Tally, put_away
 from tests.integration.refdaemon_process import PING
-from tests.integration.standing import ADMIN, Stand, on_each_ground
+from tests.integration.standing import ADMIN, Stand, on_usual_grounds
 
-pytestmark = on_each_ground
+pytestmark = on_usual_grounds
 
 _LONG_MS = 600_000
 _CLIENTS = 6

@@ -15,20 +15,20 @@ from typing import Any
 import pytest
 
 from harness.clock import now
+from tests.integration.changing import setting
 from tests.integration.metered import Client, Tally, outcome_of, put_away
 from tests.integration.proxy_process import eventually
 from tests.integration.refdaemon_process import TEXT, TOKEN, Peer
-from tests.integration.standing import Stand, Standing, on_each_ground
+from tests.integration.standing import Stand, Standing, on_usual_grounds
 
-pytestmark = on_each_ground
+pytestmark = on_usual_grounds
 
 _LONG_MS = 600_000
 
 
 def limits(**values: Any) -> tuple[str, ...]:
     """Options that set keys of the section admission."""
-    given = (f"admission.{name}={value}" for name, value in values.items())
-    return tuple(word for each in given for word in ("--set", each))
+    return setting(**{f"admission__{name}": value for name, value in values.items()})
 
 
 def refusal(answer: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pytest
 
 from harness.faults.kill import Kill
 from harness.faults.stop import Stop
+from tests.integration.changing import setting
 from tests.integration.metered import Client, Tally, put_away, soon
 from tests.integration.proxy_process import eventually
 from tests.integration.refdaemon_process import (
@@ -192,9 +193,10 @@ async def _taken_over(daemon: Standing) -> int:
         return await peer.close_code()
 
 
-def _set(**values: Any) -> tuple[str, ...]:
-    given = (f"{name.replace('__', '.')}={value}" for name, value in values.items())
-    return tuple(word for each in given for word in ("--set", each))
+async def _answering(daemon: Standing) -> int:
+    """Its library answers every ping."""
+    async with daemon.peer() as peer:
+        return await peer.close_code()
 
 
 CODES: dict[str, tuple[int, tuple[str, ...], Provoke]] = {
@@ -202,13 +204,13 @@ CODES: dict[str, tuple[int, tuple[str, ...], Provoke]] = {
     "the daemon ends": (1001, (), _stopped),
     "idle": (
         1001,
-        _set(connections__idle_s=0.6, connections__ping_interval_s=0.3),
-        lambda daemon: _answering(daemon),
+        setting(connections__idle_s=0.6, connections__ping_interval_s=0.3),
+        _answering,
     ),
     "a breach": (1002, (), _breach),
     "no text": (1007, (), _no_text),
     "a connection too many": (1008, ("--max-connections", "1"), _one_more),
-    "a session too many": (1008, _set(admission__max_sessions=1), _one_session_more),
+    "a session too many": (1008, setting(admission__max_sessions=1), _one_session_more),
     "too large": (1009, ("--max-bytes", "1000"), _too_large),
     "no sign of life": (1011, ("--ping-interval", "0.2", "--ping-timeout", "0.3"), _silent),
     "no JSON": (4000, (), _no_json),
@@ -218,12 +220,6 @@ CODES: dict[str, tuple[int, tuple[str, ...], Provoke]] = {
     "taken over": (4004, (), _taken_over),
 }
 """What closes a connection: the code, the daemon's options, and how it is brought about."""
-
-
-async def _answering(daemon: Standing) -> int:
-    """Its library answers every ping."""
-    async with daemon.peer() as peer:
-        return await peer.close_code()
 
 
 @pytest.mark.parametrize("why", CODES)

@@ -14,24 +14,19 @@ import pytest
 from harness.clock import now
 from harness.faults.bandwidth import Bandwidth
 from harness.faults.latency import Latency
+from tests.integration.changing import setting
 from tests.integration.metered import Client, Tally, outcome_of, put_away
 from tests.integration.proxy_process import eventually
 from tests.integration.refdaemon_process import TEXT, TOKEN, Peer, RawPeer
-from tests.integration.standing import Stand, Standing, on_each_ground
+from tests.integration.standing import Stand, Standing, on_usual_grounds
 
-pytestmark = on_each_ground
+pytestmark = on_usual_grounds
 
 KIB, MIB = 1 << 10, 1 << 20
 NARROW = Bandwidth(rate_kb_per_s=50, stream="downstream")
 """Keeps the kernel from giving a connection more room: it does where much is read."""
 SMALL = 4096
 """A receive buffer that is soon full, in bytes."""
-
-
-def setting(**values: Any) -> tuple[str, ...]:
-    """Options that set keys, "__" in the place of the dot."""
-    given = (f"{name.replace('__', '.')}={value}" for name, value in values.items())
-    return tuple(word for each in given for word in ("--set", each))
 
 
 async def streamed(peer: Peer, request_id: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:

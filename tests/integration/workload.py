@@ -193,6 +193,7 @@ class Workload:
     async def carry_out(self) -> None:
         """Its rounds; afterwards nobody is connected, and nothing runs."""
         await self._round(lambda worker: worker.everything())
+        await self._each(lambda worker: worker.client.be_turned_away())
         await self._leave_calls_under_way()
         slow = Latency(latency_ms=8, jitter_ms=4)
         await self._each(lambda worker: worker.client.connect())

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -98,16 +99,10 @@ class Calls:
             self._start(tool, call, arguments, key, received_ns, size)
         else:
             began_ns = now_ns()
-            result = tool.plain(arguments)
-            if state.effects is None and not result.failed:
-                # The most common way, without a look back.
-                state.figures.counters.calls_executed += 1
-                answer: str | Fault = result.text
-            else:
-                answer = self._carried_out(tool, call, result)
+            answer = self._run_plain(tool.plain, tool, call, arguments)
             answered_ns = now_ns()
             state.figures.ran(began_ns - received_ns, answered_ns - began_ns)
-            self.keys.done(Kept(key, arguments), answer, size=size + len(result.text))
+            self.keys.done(Kept(key, arguments), answer, size=size + _weight(answer))
             self._answer(call.request_id, answer, received_ns, began_ns, answered_ns)
 
     def refuse(self, request_id: str | None, fault: Fault, received_ns: int) -> None:
@@ -247,17 +242,13 @@ class Calls:
                 return
             self._settle(work, fault, keep=False)
         # A tool that is none of ours may raise anything; its callers must learn of it.
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             if bound.expired():
                 message = f"not done within {limit_s:g} s"
                 fault = Fault("TIMEOUT", message, {"timeout_ms": limit_s * 1000})
                 self._settle(work, fault, keep=False)
                 return
-            log.exception("tool %s: failed", work.tool.name)
-            # It may have done anything before: it is not run again for the same key.
-            self._state.figures.counters.calls_failed += 1
-            message = f"the tool broke: {type(error).__name__}"
-            self._settle(work, Fault("INTERNAL_ERROR", message), keep=True)
+            self._settle(work, self._broke(work.tool, error), keep=True)
         else:
             if work.askers:
                 self._settle(work, self._carried_out(work.tool, work.call, result), keep=True)
@@ -326,6 +317,27 @@ class Calls:
             work.still_running()
         interval_s = self._state.config.server.progress_interval_s
         work.heartbeat = asyncio.get_running_loop().call_later(interval_s, self._beat, work)
+
+    def _run_plain(
+        self, plain: Callable[[Any], Result], tool: Tool, call: CallTool, arguments: Any
+    ) -> str | Fault:
+        """Run a tool that is done at once; what its callers are told."""
+        try:
+            result = plain(arguments)
+        # As above: it may raise anything, and its connection has others on it.
+        except Exception as error:  # noqa: BLE001
+            return self._broke(tool, error)
+        if self._state.effects is None and not result.failed:
+            # The most common way, without a look back.
+            self._state.figures.counters.calls_executed += 1
+            return result.text
+        return self._carried_out(tool, call, result)
+
+    def _broke(self, tool: Tool, error: Exception) -> Fault:
+        """A tool raised. It may have done anything before: it is not run again for its key."""
+        log.error("tool %s: failed", tool.name, exc_info=error)
+        self._state.figures.counters.calls_failed += 1
+        return Fault("INTERNAL_ERROR", f"the tool broke: {type(error).__name__}")
 
     def _carried_out(self, tool: Tool, call: CallTool, result: Result) -> str | Fault:
         """Put what a tool did on file; what its callers are told."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -336,3 +337,47 @@ async def test_health_reports_what_is_going_on(tmp_path: Path, transport: str) -
         "calls_executed": 1,
         "calls_failed": 1,
     }
+
+
+BROKEN = """
+import sys
+from harness.refdaemon import tools
+from harness.refdaemon.__main__ import main
+
+def break_(*arguments):
+    raise RuntimeError("as if it had a bug")
+
+async def break_late(arguments, context, *, wait):
+    raise RuntimeError("as if it had a bug")
+
+tools._echo, tools._sleep = break_, break_late
+# Behind the command that it stands before.
+sys.exit(main(sys.argv[4:]))
+"""
+
+
+@pytest.mark.parametrize(("tool", "arguments"), [("echo", {"text": "x"}), ("sleep", {"ms": 1})])
+async def test_a_tool_that_breaks_takes_nothing_with_it(
+    tmp_path: Path, transport: str, tool: str, arguments: dict[str, Any]
+) -> None:
+    """
+    Its caller is told, again where it asks again, and its connection lives.
+    """
+    program = tmp_path / "broken.py"
+    program.write_text(BROKEN)
+    before = (sys.executable, str(program))
+    async with (
+        started(tmp_path, transport=transport, before=before) as daemon,
+        daemon.peer() as peer,
+    ):
+        broke = await peer.call("1", tool, **arguments)
+        again = await peer.call("1", tool, **arguments)
+        counted = await peer.call("2", "counter", name="n")
+        health = await peer.health()
+
+    assert broke["error"]["code"] == "INTERNAL_ERROR"
+    assert "RuntimeError" in broke["error"]["message"]
+    assert (again["error"], again["replayed"]) == (broke["error"], True)
+    assert counted["ok"]
+    assert health["counters"]["calls_failed"] == 1
+    assert daemon.log.read_text().count("RuntimeError: as if it had a bug") == 1

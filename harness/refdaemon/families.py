@@ -10,7 +10,8 @@ All with the prefix `harness_`:
     connections_refused_total, connections_ended_total{how}: reset, eof, closed
     connections_given_up_total{why}: silent, not_reading, replaced, hello
     frames_refused_total, limits_met_total{limit}
-    wire_bytes_total{direction}: frames with their headers; received, sent
+    wire_bytes_total{direction}: frames with their headers; received, sent. A frame that its
+        library could not take, and what that answered by itself, may be missing
     answers_left_total, unread_bytes
     alert{gauge, level}: 1 while there is one                           gauge
     loop_lag_seconds                                                    gauge

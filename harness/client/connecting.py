@@ -98,7 +98,8 @@ class Connecting:
             raise _closed()
         if self.session is not None:
             return self.session
-        if self._trying is None:
+        # One that is over may not have been told of yet: what it came to is of another time.
+        if self._trying is None or self._trying.done():
             self._trying = asyncio.create_task(self._try(), name="reconnect")
             self._trying.add_done_callback(self._tried)
         trying = self._trying
@@ -111,7 +112,8 @@ class Connecting:
             raise _closed() from None
 
     def _tried(self, task: asyncio.Task[Session]) -> None:
-        self._trying = None
+        if self._trying is task:
+            self._trying = None
         if not task.cancelled():
             # Looked at here: those who asked may all have gone.
             task.exception()

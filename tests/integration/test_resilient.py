@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from websockets.asyncio.server import ServerConnection
@@ -21,6 +21,7 @@ from harness.client.session import Session
 from harness.clock import Draws, now
 from harness.daemons.reference import Reference
 from harness.daemons.running import Running
+from harness.dialects.exai import Exai
 from harness.dialects.plain import Plain
 from harness.errors import CallFailed, CallUnknown, InvalidValue
 from harness.faults.down import Down
@@ -618,6 +619,36 @@ async def test_calls_at_once_wait_for_one_connection() -> None:
 
     assert len(keeper.hellos) == 2
     assert set(keeper.ran.values()) == {1}
+
+
+async def test_a_call_that_comes_just_as_a_connection_fails_tries_one_of_its_own() -> None:
+    """
+    What that one came to is not taken for the end of each of its attempts, without a wait.
+    """
+    late: list[asyncio.Task[Any]] = []
+    opened = 0
+
+    class Refused(Session):
+        async def __aenter__(self) -> Self:
+            try:
+                return await super().__aenter__()
+            finally:
+                if not late:
+                    # It has its turn before anybody is told how this ended.
+                    late.append(asyncio.create_task(client.call("echo", {"text": "late"})))
+
+    def open_session(session_id: str | None) -> Session:
+        nonlocal opened
+        opened += 1
+        return Refused("ws://127.0.0.1:9", dialect=Exai())
+
+    async with resilient(open_session) as client:
+        with pytest.raises(CallFailed):
+            await client.call("echo", {"text": "hi"})
+        with pytest.raises(CallFailed):
+            await late[0]
+
+    assert opened >= 1 + QUICK.attempts
 
 
 async def test_a_caller_that_gives_up_takes_no_connection_from_others() -> None:

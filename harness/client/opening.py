@@ -62,6 +62,7 @@ class Door:
     open_timeout_s: float
     close_timeout_s: float
     ping_interval_s: float | None
+    ping_timeout_s: float
     allow_remote: bool
     via: Address | None = None
     ca_file: Path | None = None
@@ -177,8 +178,10 @@ def _dial(door: Door) -> _Dial:
             compression=None,
             proxy=None,
             open_timeout=None,
-            close_timeout=None,
+            # Of a peer that answers no ping: it will not answer a close frame either.
+            close_timeout=door.close_timeout_s,
             ping_interval=door.ping_interval_s,
+            ping_timeout=door.ping_timeout_s,
             max_size=MAX_FRAME_BYTES,
             logger=_NOWHERE,
             **tcp,

@@ -57,6 +57,7 @@ class Session:
         open_timeout_s: Bounds connecting, upgrade and hello together, in seconds.
         close_timeout_s: Bounds the closing handshake, in seconds; then the socket is closed.
         ping_interval_s: Seconds between the library's own pings; None sends none.
+        ping_timeout_s: A peer that does not answer one for so many seconds is gone.
         allow_remote: Leave to talk to a machine that is not this one.
         via: Where the TCP connection goes instead of the URL's host and port. Host header, SNI
             and the check of the certificate stay those of the URL.
@@ -86,6 +87,7 @@ class Session:
         open_timeout_s: float = 5.0,
         close_timeout_s: float = 1.0,
         ping_interval_s: float | None = None,
+        ping_timeout_s: float = 20.0,
         allow_remote: bool = False,
         via: Address | None = None,
         ca_file: Path | None = None,
@@ -101,6 +103,7 @@ class Session:
             open_timeout_s=open_timeout_s,
             close_timeout_s=close_timeout_s,
             ping_interval_s=ping_interval_s,
+            ping_timeout_s=ping_timeout_s,
             allow_remote=allow_remote,
             via=via,
             ca_file=ca_file,

@@ -89,6 +89,7 @@ class Provider:
         retry: How often a question is asked, and the waits between.
         seed: What the waits are drawn from.
         allow_remote: Whether it may be on another machine.
+        refused: Told the breaker's name each time it lets nothing through.
 
     Raises:
         InvalidValue: If the URL is none.
@@ -110,6 +111,7 @@ class Provider:
         retry: RetrySettings = RetrySettings(),  # noqa: B008 (frozen)
         seed: int = 0,
         allow_remote: bool = False,
+        refused: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.address = address_of_url(url, schemes=("http",))
         refuse_remote(self.address, what="the provider", allow_remote=allow_remote)
@@ -121,6 +123,7 @@ class Provider:
         self._settings = settings
         self._retry = retry
         self._seed = seed
+        self._refused = refused
         self._questions = 0
 
     def adopt(self, settings: ProviderSettings, retry: RetrySettings) -> None:
@@ -166,9 +169,11 @@ class Provider:
         limit_s = min(question.end_s - self._clock(), self._settings.attempt_timeout_s)
         if limit_s <= 0:
             raise question.failed("TIMEOUT", "no time was left to ask the provider")
+        impatient = limit_s < self._settings.attempt_timeout_s
         try:
             permit = self.breaker.admit()
         except BreakerOpen as error:
+            self._refused(error.name)
             raise question.failed(
                 "SERVICE_UNAVAILABLE", error.headline, retry_after_s=error.retry_after_s
             ) from None
@@ -178,7 +183,13 @@ class Provider:
         # However else it ends, cancelled for instance, its place is given back.
         with permit:
             found = await self._attempt(question, limit_s)
-            permit.end("success" if isinstance(found, str) else found.verdict)
+            if isinstance(found, str):
+                permit.end("success")
+            elif impatient and found.kind == "TIMEOUT":
+                # It had less time than a provider is given: that was the caller's doing.
+                permit.end("ignored")
+            else:
+                permit.end(found.verdict)
         return found
 
     async def _attempt(self, question: _Question, limit_s: float) -> str | Failed:

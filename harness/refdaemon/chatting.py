@@ -7,6 +7,7 @@ Imported only where there is a provider: HTTP and what goes with it take a while
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 from harness.clock import now
 from harness.refdaemon.asking import Provider, ProviderFailed
@@ -24,6 +25,7 @@ class Chatting:
         config: Where the provider is, and how it is asked.
         breaker: The provider's.
         allow_remote: Whether it may be on another machine.
+        refused: Told the breaker's name each time it lets nothing through.
         defects: Those of the daemon.
 
     Raises:
@@ -36,6 +38,7 @@ class Chatting:
         *,
         breaker: Breaker,
         allow_remote: bool,
+        refused: Callable[[str], None],
         defects: frozenset[str] = frozenset(),
     ) -> None:
         self._breaker = breaker
@@ -49,6 +52,7 @@ class Chatting:
             settings=config.provider,
             retry=config.retry,
             allow_remote=allow_remote,
+            refused=refused,
         )
 
     def adopt(self, config: Config) -> None:

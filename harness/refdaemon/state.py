@@ -147,6 +147,7 @@ class State:
             config,
             breaker=self.provider_breaker,
             allow_remote=self.settings.allow_remote,
+            refused=self.metrics.breaker_refused,
             defects=self.defects,
         )
 

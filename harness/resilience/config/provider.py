@@ -35,7 +35,8 @@ class ProviderSettings(Settings):
         about="how long one attempt may take; the provider is told",
         above=0,
         high=86_400,
-        advice="longer than the provider works; a call's own time limit ends it sooner",
+        advice="longer than the provider works. A call's own time limit ends it sooner, which does"
+        " not count against the provider: so shorter than server.call_timeout_s",
     )
     max_answer_bytes: int = key(
         1_048_576,

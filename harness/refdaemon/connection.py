@@ -233,6 +233,11 @@ class Connection:
 
     # What the daemon asks.
 
+    @property
+    def has_session(self) -> bool:
+        """Whether it said hello, and was welcomed."""
+        return self._session is not None
+
     def dismiss(self, code: int, reason: str) -> None:
         """Close it; a peer that does not answer the close frame is cut off."""
         if self._timer is not None:

@@ -156,8 +156,9 @@ async def _drain(state: State) -> None:
     state.connections.shut_down(within_s=server.close_timeout_s)
     state.pulse.check()
     for guest in list(state.guests):
-        # Those without a session; others were asked already.
-        guest.dismiss(CLOSE_GOING_AWAY, "the daemon is shutting down")
+        # Those with one get what waits for them first, as long as there is time.
+        if not guest.has_session:
+            guest.dismiss(CLOSE_GOING_AWAY, "the daemon is shutting down")
     if state.guests:
         try:
             # Each connection is cut off after its own bound; the rest is for the loop to turn.

@@ -40,6 +40,10 @@ class Guest(Protocol):
 
     wire: Wire
 
+    @property
+    def has_session(self) -> bool:
+        """Whether it said hello, and was welcomed."""
+
     def dismiss(self, code: int, reason: str) -> None:
         """Close it."""
 

@@ -82,24 +82,33 @@ class Gauges:
         p95_ns = worked.since(before).percentile(95)
         ended = _sum(counts, _ENDED) - _sum(counted, _ENDED)
         failed = _sum(counts, _FAILED) - _sum(counted, _FAILED)
+        # Where nothing was called nothing is slow, and nothing fails; of calls that are not over
+        # nobody knows.
+        nothing = 0.0 if not ended and not state.admission.calls else None
         used, limit = descriptors(), descriptor_limit()
         config = state.config
         return Readings(
-            # Where nothing was called nothing is slow, and nothing fails.
-            p95_ms=0.0 if p95_ns is None else p95_ns / 1e6,
-            error_rate=failed / ended if ended else 0.0,
+            p95_ms=nothing if p95_ns is None else p95_ns / 1e6,
+            error_rate=failed / ended if ended else nothing,
             open_breakers=state.open_breakers(),
-            queue_fill=self._fullest_queue() / config.connections.queue_messages,
+            queue_fill=self._fullest_queue(),
             memory_bytes=memory_bytes(),
             descriptors_fill=None if used is None else used / limit,
             connections_fill=state.admission.connections / config.admission.max_connections,
         )
 
-    def _fullest_queue(self) -> int:
-        connections = self._state.connections
+    def _fullest_queue(self) -> float:
+        connections, limits = self._state.connections, self._state.config.connections
         if not connections.waiting:
-            return 0
-        return max(map(connections.kept, self._state.sessions), default=0)
+            return 0.0
+        # Whichever of its two bounds is nearer.
+        return max(
+            max(
+                connections.kept(name) / limits.queue_messages,
+                connections.kept_bytes(name) / limits.queue_bytes,
+            )
+            for name in self._state.sessions
+        )
 
 
 def _sum(counts: dict[str, Any], names: tuple[str, ...]) -> int:

@@ -111,6 +111,11 @@ class Connections:
         peer = self._peers.get(session)
         return 0 if peer is None else len(peer.outbox)
 
+    def kept_bytes(self, session: str) -> int:
+        """How many bytes these have."""
+        peer = self._peers.get(session)
+        return 0 if peer is None else peer.outbox.bytes
+
     def peer(self, session: str) -> Peer:
         """The handle of a session that is known, for `came` and `send_now`."""
         return self._peers[session]

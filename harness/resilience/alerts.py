@@ -63,7 +63,8 @@ class AlertSettings(Settings):
 
     interval_s: float = key(
         1.0,
-        about="how often gauges are read; rates and percentiles are of the calls since then",
+        about="how often gauges are read; rates and percentiles are of the calls that ended since"
+        " then, and stay as they were while none ends and some run",
         above=0,
         high=3_600,
         variable="EXAI_ALERTS_INTERVAL_S",
@@ -74,7 +75,9 @@ class AlertSettings(Settings):
     critical_error_rate: float | None = _threshold(0.25, "the same, where it hurts", most=1)
     warn_open_breakers: int | None = _threshold(1, "how many breakers are open")
     critical_open_breakers: int | None = _threshold(None, "the same, where it hurts")
-    warn_queue_fill: float | None = _threshold(0.8, "how full a queue is", most=1)
+    warn_queue_fill: float | None = _threshold(
+        0.8, "how full a queue is, in messages or in bytes", most=1
+    )
     critical_queue_fill: float | None = _threshold(0.95, "the same, where it hurts", most=1)
     warn_memory_bytes: int | None = _threshold(None, "the memory of the process")
     critical_memory_bytes: int | None = _threshold(None, "the same, where it hurts")

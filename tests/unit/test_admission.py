@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.resilience import admission as module
-from harness.resilience.admission import Admission, AdmissionSettings, Refused, TokenBucket
+from harness.resilience import buckets as module
+from harness.resilience.admission import Admission, AdmissionSettings, Refused
+from harness.resilience.buckets import TokenBucket
 
 LIFTED: dict[str, Any] = {
     "messages_per_s": None,

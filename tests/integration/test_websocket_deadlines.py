@@ -18,7 +18,7 @@ async def test_a_deadline_of_the_caller_is_kept(stand: Stand) -> None:
     The answer comes when it is over, says how long it was, and the tool has ended: no effect.
     """
     async with stand() as daemon, daemon.peer() as peer:
-        before_ns = now()
+        before_s = now()
         answer = await peer.ask(
             op="call_tool",
             request_id="1",
@@ -26,13 +26,14 @@ async def test_a_deadline_of_the_caller_is_kept(stand: Stand) -> None:
             arguments={"ms": _LONG_MS},
             timeout_ms=200,
         )
-        took_s = now() - before_ns
+        took_s = now() - before_s
         await eventually(daemon.status, lambda status: status["running_calls"] == 0)
 
         assert answer["error"]["code"] == "TIMEOUT"
         assert answer["error"]["details"] == {"timeout_ms": 200}
-        assert took_s >= 0.2
-        assert 0.2e9 <= answer["answered_ns"] - answer["received_ns"] < 5e9
+        # uvloop's timers may fire up to a millisecond early.
+        assert took_s >= 0.199
+        assert 0.199e9 <= answer["answered_ns"] - answer["received_ns"] < 5e9
         assert daemon.effects() == []
 
 

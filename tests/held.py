@@ -87,6 +87,10 @@ class Held:
         self.count = 0
         self.misfits: list[str] = []
         self._tokens: set[str] = set()
+        # A test may receive the same frame a hundred thousand times.
+        self._last: dict[str, tuple[bytes | str | None, dict[str, Any]]] = dict.fromkeys(
+            _DIRECTIONS, (None, {})
+        )
         # Sessions live on several loops.
         self._lock = threading.Lock()
 
@@ -113,9 +117,12 @@ class Held:
     def _hold(self, frame: bytes | str, direction: str) -> dict[str, Any]:
         with self._lock:
             self.count += 1
+        last, found = self._last[direction]
+        if frame == last:
+            return found
         try:
             value = msgspec.json.decode(frame)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._misfit(f"a {direction} is no JSON: {error}", {}, frame)
             return {}
         if not isinstance(value, dict):
@@ -136,6 +143,8 @@ class Held:
                 "why": shortened(self._hidden(wrong.message), room=_WHY_SHOWN),
             }
             self._misfit(f"a {op} does not fit {PAGE}", rows, frame)
+        else:
+            self._last[direction] = frame, value
         return value
 
     def _misfit(self, what: str, rows: Mapping[str, str], frame: bytes | str) -> None:

@@ -145,6 +145,20 @@ def test_all_that_is_wrong_is_raised_once():
     assert held.count == 3
 
 
+def test_the_same_frame_again_is_judged_the_same():
+    """Good or bad, however often, and whichever way it goes."""
+    held = Held()
+    frames = [reply("pong"), reply("pong"), reply("pong", timestamp=""), reply("pong")]
+
+    for frame in frames:
+        assert held.reply(frame)["op"] == "pong"
+    held.reply("")
+    held.reply(frames[2])
+    held.request(frames[0])
+
+    assert (held.count, len(held.misfits)) == (7, 4)
+
+
 def test_a_frame_is_shown_without_tokens_and_not_all_of_it():
     """However the token was written, in whatever frame it comes back."""
     held = Held()

@@ -8,12 +8,12 @@ TOXICS := latency bandwidth timeout limit_data reset_peer
 
 .DEFAULT_GOAL := help
 .PHONY: help demo images test test-unit test-integration test-e2e fuzz inert lint lint-workflows \
-  bench docs constraints clean
+  bench docs constraints compiled clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/ready$(if $(BACKEND),-test)  ## bring up daemon and proxy, harm the wire in five ways, tell what was seen
+demo: $(VENV)/ready$(if $(BACKEND),-test) compiled  ## bring up daemon and proxy, harm the wire in five ways, tell what was seen
 	@$(BIN)/harness demo $(if $(SEED),--seed $(SEED)) $(if $(BACKEND),--backend $(BACKEND))
 
 images: $(VENV)/ready-test  ## the container images: present, pulled, or made without a registry
@@ -21,16 +21,16 @@ images: $(VENV)/ready-test  ## the container images: present, pulled, or made wi
 
 test: test-unit test-integration test-e2e  ## all tiers: unit, integration, e2e
 
-test-unit: $(VENV)/ready-test  ## isolated classes: no socket, seconds
+test-unit: $(VENV)/ready-test compiled  ## isolated classes: no socket, seconds
 	$(PYTEST) tests/unit --outcomes runs/outcomes/unit.json $(ARGS)
 
 # Without BACKEND: on each backend that is at hand; what cannot run is skipped, by name. With
 # BACKEND=docker what cannot run fails: it never falls back.
-test-integration: $(VENV)/ready-test  ## real sockets, real processes; BACKEND=docker: containers only
+test-integration: $(VENV)/ready-test compiled  ## real sockets, real processes; BACKEND=docker: containers only
 	$(PYTEST) tests/integration $(if $(BACKEND),--backend $(BACKEND)) \
 	  --outcomes runs/outcomes/integration$(if $(BACKEND),-$(BACKEND)).json $(ARGS)
 
-test-e2e: $(VENV)/ready-test  ## client, proxy, daemon and tool; the wheel; SIGKILL at any moment
+test-e2e: $(VENV)/ready-test compiled  ## client, proxy, daemon and tool; the wheel; SIGKILL at any moment
 	$(PYTEST) tests/e2e --outcomes runs/outcomes/e2e.json $(ARGS)
 
 # Hypothesis' seeds are fresh each time; each test prints how to do it again.
@@ -39,7 +39,7 @@ fuzz: $(VENV)/ready-test  ## send the daemon what nobody should, for SECONDS=600
 	HARNESS_FUZZ_SECONDS=$(or $(SECONDS),600) \
 	  $(PYTEST) tests/integration/test_fuzz.py -k 'not defect' $(ARGS)
 
-inert: $(VENV)/ready-test  ## replace each toxic by one that does nothing: its tests must fail
+inert: $(VENV)/ready-test compiled  ## replace each toxic by one that does nothing: its tests must fail
 	@for toxic in $(TOXICS); do \
 	  echo "inert: $$toxic"; \
 	  $(PYTEST) tests/unit tests/integration --inert $$toxic -q || exit 1; \
@@ -69,7 +69,7 @@ $(TOOLS)/zizmor/bin/zizmor:
 	$(PYTHON) -m venv $(TOOLS)/zizmor
 	$(TOOLS)/zizmor/bin/pip install -q --disable-pip-version-check $(ZIZMOR)
 
-bench: $(VENV)/ready-bench  ## the figures, each as a ratio or with its spread
+bench: $(VENV)/ready-bench compiled  ## the figures, each as a ratio or with its spread
 	$(BIN)/python -m tests.benchmarks
 
 docs: $(VENV)/ready  ## write what docs/configuration.md says of every key anew
@@ -104,6 +104,11 @@ $(VENV)/ready: $(VENV)/python pyproject.toml constraints.txt
 	@echo "installing harness"
 	@$(INSTALL) -e .
 	@touch $@
+
+# Compiled once, here: every test starts programs, and where PYTHONDONTWRITEBYTECODE is set each of them
+# would compile all of it anew, which takes as long as the rest of its start.
+compiled: $(VENV)/ready
+	@$(BIN)/python -m compileall -q harness
 
 $(VENV)/ready-test: $(VENV)/ready
 	@echo "installing what the tests use"

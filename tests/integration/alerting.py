@@ -56,12 +56,12 @@ class Alert:
         """Wait until that is what the gauge shows."""
         await eventually(self.daemon.status, lambda it: it["readings"][self._gauge] == reading)
 
-    @property
-    def told(self) -> list[tuple[str, str | None]]:
-        """All that was told of it so far: what became of it, and its level then."""
+    async def told(self) -> list[tuple[str, str | None]]:
+        """All that there was of it: what became of it, and its level then."""
         return [
             (event["kind"].removeprefix("alert "), event["level"])
-            for event in self._events.of(*_KINDS, gauge=self._gauge)
+            for event in await self.daemon.events(*_KINDS)
+            if event["gauge"] == self._gauge
         ]
 
 

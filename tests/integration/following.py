@@ -46,14 +46,6 @@ class Following:
             async for _ in self:
                 pass
 
-    def of(self, *kinds: str, **about: Any) -> list[dict[str, Any]]:
-        """Those seen so far, of these kinds, that say all this."""
-        return [
-            event
-            for event in self.seen
-            if event["kind"] in kinds and about.items() <= event.items()
-        ]
-
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         while line := await self._reader.readline():
             if line.strip():

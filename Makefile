@@ -4,6 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+# Tests with real sockets mostly wait, so one worker more than there are cores; WORKERS=0: all in one
+# process. What a file's tests share is made once, so all of them go to one worker.
+WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
+SPREAD = -n $(WORKERS) --dist loadfile
 TOXICS := latency bandwidth timeout limit_data reset_peer
 
 .DEFAULT_GOAL := help
@@ -27,11 +31,11 @@ test-unit: $(VENV)/ready-test compiled  ## isolated classes: no socket, seconds
 # Without BACKEND: on each backend that is at hand; what cannot run is skipped, by name. With
 # BACKEND=docker what cannot run fails: it never falls back.
 test-integration: $(VENV)/ready-test compiled  ## real sockets, real processes; BACKEND=docker: containers only
-	$(PYTEST) tests/integration $(if $(BACKEND),--backend $(BACKEND)) \
+	$(PYTEST) tests/integration $(SPREAD) $(if $(BACKEND),--backend $(BACKEND)) \
 	  --outcomes runs/outcomes/integration$(if $(BACKEND),-$(BACKEND)).json $(ARGS)
 
 test-e2e: $(VENV)/ready-test compiled  ## client, proxy, daemon and tool; the wheel; SIGKILL at any moment
-	$(PYTEST) tests/e2e --outcomes runs/outcomes/e2e.json $(ARGS)
+	$(PYTEST) tests/e2e $(SPREAD) --outcomes runs/outcomes/e2e.json $(ARGS)
 
 # Hypothesis' seeds are fresh each time; each test prints how to do it again.
 fuzz: $(VENV)/ready-test  ## send the daemon what nobody should, for SECONDS=600; planted defects first

@@ -17,6 +17,7 @@ pytest_plugins = [
     "tests.backends",
     "tests.outcomes",
     "tests.projects",
+    "tests.turns",
 ]
 
 # Both judge by the wall clock: on a busy machine, or while Hypothesis builds its tables in a

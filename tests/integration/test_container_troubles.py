@@ -196,6 +196,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.whole_machine
 @pytest.mark.parametrize("backend", [LOCAL, DOCKER])
 def test_a_disk_that_is_full(small_disk: Path, backend: str) -> None:
     """What was being written, where, and what to do; and no verdict on half a record."""

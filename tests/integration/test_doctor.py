@@ -93,6 +93,7 @@ def test_the_path_has_a_line_for_each_leg():
 
 
 @in_containers
+@pytest.mark.whole_machine
 def test_nothing_is_changed():
     """Not even what a dead run left on the engine, which others sweep."""
     client, name = docker.from_env(), f"test-dead-{fresh_id()}"

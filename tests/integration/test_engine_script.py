@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,17 +34,18 @@ def run_script(action: str, *, prefix: tuple[str, ...] = (), **variables: str) -
 
 
 @pytest.fixture
-def second(tmp_path: Path) -> Iterator[dict[str, str]]:
+def second() -> Iterator[dict[str, str]]:
     """What the script is told for an engine of the test's own."""
     if os.geteuid() != 0 or not shutil.which("dockerd") or not shutil.which("unshare"):
         pytest.skip("a second engine takes root, dockerd and unshare")
-    # The path of a socket has a limit of a hundred characters or so.
-    socket = f"unix:///run/ws-harness-test-{os.getpid()}.sock"
+    # The path of a socket has a limit of a hundred characters or so; dockerd makes some in there.
+    folder = tempfile.mkdtemp(prefix="ws-harness-engine-")
+    socket = f"unix://{folder}/socket"
     told = {
         "DOCKER_HOST": socket,
-        "HARNESS_ENGINE_DIR": str(tmp_path / "state"),
+        "HARNESS_ENGINE_DIR": f"{folder}/state",
         "HARNESS_ENGINE_ARGS": (
-            f"--data-root {tmp_path}/data --exec-root {tmp_path}/exec -H {socket} "
+            f"--data-root {folder}/data --exec-root {folder}/exec -H {socket} "
             "--bridge=none --iptables=false"
         ),
     }
@@ -51,11 +53,11 @@ def second(tmp_path: Path) -> Iterator[dict[str, str]]:
         yield told
     finally:
         run_script("stop", **told)
-        Path(socket.removeprefix("unix://")).unlink(missing_ok=True)
         # One that had to be killed leaves its folders mounted, and they could not be removed.
         for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
-            if (place := line.split()[1]).startswith(str(tmp_path)):
+            if (place := line.split()[1]).startswith(folder):
                 subprocess.run(["umount", place], check=False)
+        shutil.rmtree(folder)
 
 
 # Its dockerd would take away the network of the machine's own; what it mounts goes with it.

@@ -27,7 +27,10 @@ from tests.backends import in_containers
 from tests.integration import inner
 from tests.integration.audited import told_of_files_in
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="owners are known on Linux only")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="owners are known on Linux only"),
+    pytest.mark.whole_machine,
+]
 
 # Nobody else has our pid, and we were not started when the machine was.
 DEAD = f"{own_name().rpartition('_')[0]}_1"

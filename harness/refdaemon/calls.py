@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -99,10 +98,18 @@ class Calls:
             self._start(tool, call, arguments, key, received_ns, size)
         else:
             began_ns = now_ns()
-            answer = self._run_plain(tool.plain, tool, call, arguments)
+            answer: str | Fault
+            try:
+                result = tool.plain(arguments)
+            # As for those that take their time: its connection has others on it.
+            except Exception as error:  # noqa: BLE001
+                answer = self._broke(tool, error)
+            else:
+                answer = self._carried_out(tool, call, result)
             answered_ns = now_ns()
             state.figures.ran(began_ns - received_ns, answered_ns - began_ns)
-            self.keys.done(Kept(key, arguments), answer, size=size + _weight(answer))
+            size += _weight(answer)
+            self.keys.keep(Kept(key, arguments, answer, answered_ns / 1e9, size))
             self._answer(call.request_id, answer, received_ns, began_ns, answered_ns)
 
     def refuse(self, request_id: str | None, fault: Fault, received_ns: int) -> None:
@@ -318,21 +325,6 @@ class Calls:
         interval_s = self._state.config.server.progress_interval_s
         work.heartbeat = asyncio.get_running_loop().call_later(interval_s, self._beat, work)
 
-    def _run_plain(
-        self, plain: Callable[[Any], Result], tool: Tool, call: CallTool, arguments: Any
-    ) -> str | Fault:
-        """Run a tool that is done at once; what its callers are told."""
-        try:
-            result = plain(arguments)
-        # As above: it may raise anything, and its connection has others on it.
-        except Exception as error:  # noqa: BLE001
-            return self._broke(tool, error)
-        if self._state.effects is None and not result.failed:
-            # The most common way, without a look back.
-            self._state.figures.counters.calls_executed += 1
-            return result.text
-        return self._carried_out(tool, call, result)
-
     def _broke(self, tool: Tool, error: Exception) -> Fault:
         """A tool raised. It may have done anything before: it is not run again for its key."""
         log.error("tool %s: failed", tool.name, exc_info=error)
@@ -365,15 +357,17 @@ class Calls:
         *,
         replayed: bool = False,
     ) -> None:
-        if isinstance(answer, str):
-            ok, outputs, fault = True, [Output("text", answer)], None
-        else:
-            ok, outputs, fault = False, [], answer
-            self._state.figures.codes[answer.code] += 1
         # By position: that is what the hot path can afford.
-        reply = CallToolRes(
-            request_id, ok, outputs, fault, received_ns, began_ns, answered_ns, replayed
-        )
+        if isinstance(answer, str):
+            outputs = [Output("text", answer)]
+            reply = CallToolRes(
+                request_id, True, outputs, None, received_ns, began_ns, answered_ns, replayed
+            )
+        else:
+            self._state.figures.codes[answer.code] += 1
+            reply = CallToolRes(
+                request_id, False, [], answer, received_ns, began_ns, answered_ns, replayed
+            )
         self._session.send(reply, since_ns=answered_ns)
 
 

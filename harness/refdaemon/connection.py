@@ -11,11 +11,12 @@ import asyncio
 import logging
 import secrets
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
 from harness.clock import clock_id, now, now_ns
 from harness.dialects import exai
-from harness.dialects.exai import FrameError
+from harness.dialects.exai import UNREADABLE, FrameError, read_request
 from harness.refdaemon import requests
 from harness.refdaemon.session import Session, SpoiltSession
 from harness.refdaemon.state import LARGE_BYTES, State
@@ -99,46 +100,78 @@ class Connection:
         if "endless-hello" not in state.defects:
             self._after(state.config.server.hello_timeout_s, self._hello_overdue)
 
-    def message(self, frame: bytes | str) -> None:
-        """Answer a frame, or begin to."""
+    def messages(self, frames: Sequence[bytes | str]) -> None:
+        """Answer frames, or begin to."""
         received_ns = now_ns()
-        session, gate = self._session, self._gate
-        if self._crowded:
-            self._held = self._held or deque()
-            self._held.append(frame)
-            return
-        if session is None or gate is None:
-            self._hello(frame)
-            return
-        assert session.peer is not None
-        now_s = received_ns / 1e9
-        self._came(session.peer, now_s)
+        if self._session is None:
+            self._hello(frames[0])
+            frames = frames[1:]
+            if self._session is None or not frames:
+                return
+        peer = self._session.peer
+        assert peer is not None
+        self._came(peer, received_ns / 1e9, len(frames))
         if self._awaits_pong:
             self._lives()
-        limited = gate.message(now_s)
-        size = len(frame)
-        if size >= self._state.remarkable_bytes:
-            if size >= LARGE_BYTES:
-                self._rest(size, now_s)
-            if size > self._state.config.server.max_call_bytes:
-                requests.refuse_large(self._state, session, frame, received_ns)
-                return
-        try:
-            request = exai.decode_request(frame)
-        except FrameError as error:
-            if error.kind == "json" and "crash-on-array" in self._state.defects:
-                raise
-            requests.complain(self._state, session, error, received_ns)
-            return
-        if type(request) is exai.CallTool and limited is None:
-            session.calls.take(request, received_ns, size)
-        elif limited is not None:
-            requests.refuse_limited(self._state, session, request, limited, received_ns)
+        if self._crowded:
+            self._hold(frames)
         else:
-            requests.reply(self._state, session, request, received_ns)
+            self._take(frames, received_ns)
 
-    # Both kinds of message are JSON to us.
-    binary = message
+    def binary(self, frame: bytes) -> None:
+        """Both kinds of message are JSON to us."""
+        self.messages((frame,))
+
+    def _hold(self, frames: Sequence[bytes | str]) -> None:
+        """Keep them until the peer has taken what it was sent."""
+        self._held = self._held or deque()
+        self._held += frames
+
+    def _take(self, frames: Sequence[bytes | str], received_ns: int) -> None:
+        state, session, gate = self._state, self._session, self._gate
+        assert session is not None
+        assert gate is not None
+        now_s = received_ns / 1e9
+        let_in = gate.messages(len(frames), now_s)
+        take, remarkable_bytes = session.calls.take, state.remarkable_bytes
+        for number, frame in enumerate(frames):
+            if self._crowded:
+                self._hold(frames[number:])
+                return
+            limited = None if let_in else gate.message(now_s)
+            size = len(frame)
+            if size >= remarkable_bytes and self._is_too_large(frame, received_ns):
+                continue
+            try:
+                request = read_request(frame)
+            except UNREADABLE as error:
+                self._complain(frame, error, received_ns)
+                continue
+            if type(request) is exai.CallTool and limited is None:
+                take(request, received_ns, size)
+            elif limited is not None:
+                requests.refuse_limited(state, session, request, limited, received_ns)
+            else:
+                requests.reply(state, session, request, received_ns)
+
+    def _is_too_large(self, frame: bytes | str, received_ns: int) -> bool:
+        """Rest after one that is large, and refuse it unread where it is above the limit."""
+        size, state = len(frame), self._state
+        if size >= LARGE_BYTES:
+            self._rest(size, received_ns / 1e9)
+        if size <= state.config.server.max_call_bytes:
+            return False
+        assert self._session is not None
+        requests.refuse_large(state, self._session, frame, received_ns)
+        return True
+
+    def _complain(self, frame: bytes | str, error: Exception, received_ns: int) -> None:
+        """Say what is wrong with it."""
+        found = exai.frame_error(frame, str(error))
+        if found.kind == "json" and "crash-on-array" in self._state.defects:
+            raise found
+        assert self._session is not None
+        requests.complain(self._state, self._session, found, received_ns)
 
     def pong(self) -> None:
         """The peer lives."""
@@ -200,8 +233,9 @@ class Connection:
             # What waits leaves first; it may be too much again.
             self._state.connections.writable(session.name)
             self._state.pulse.check()
-        while self._held and not self._crowded:
-            self.message(self._held.popleft())
+        if self._held:
+            held, self._held = self._held, None
+            self._take(tuple(held), now_ns())
         if not (self._crowded or self._rests_until_s):
             self.wire.resume_reading()
 

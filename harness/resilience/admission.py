@@ -201,6 +201,22 @@ class Gate:
         self._credit, self._until = tokens - 1, now + _MOMENT_S
         return None
 
+    def messages(self, count: int, now: float) -> bool:
+        """
+        Several messages that came in at once.
+
+        Returns:
+            Whether all are let in at no more cost; if not, each of them is for `message`.
+        """
+        if (
+            self._credit < count
+            or not self._until - _MOMENT_S <= now < self._until
+            or self._settings is not self._door.settings
+        ):
+            return False
+        self._credit -= count
+        return True
+
     def close(self) -> None:
         """No more will come."""
         if self._credit and self._door.clock() < self._until:

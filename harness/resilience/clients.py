@@ -254,10 +254,10 @@ class ClientFigures:
         self._latency.total_ns += latency_ns
         self._record.sent += 1
 
-    def received(self) -> None:
-        """A message came from the client."""
-        self._record.received += 1
-        self._totals.received += 1
+    def received(self, count: int = 1) -> None:
+        """A message came from the client, or so many at once."""
+        self._record.received += count
+        self._totals.received += count
 
     def queued(self) -> None:
         """A message for the client has to wait."""

@@ -35,7 +35,7 @@ class IdempotencySettings(Settings):
         advice="longer than a client goes on repeating a call",
     )
     keys_per_session: int = key(
-        1_000,
+        256,
         about="how many keys of one session are remembered; the oldest goes",
         low=1,
         high=10_000_000,
@@ -142,24 +142,25 @@ class Keys:
         bytes: What its answers that are kept weigh.
     """
 
-    __slots__ = ("_all", "_done", "_gone", "_order", "_running", "bytes")
+    __slots__ = ("_all", "_gone", "_known", "_oldest_s", "_order", "bytes")
 
     def __init__(self, all_keys: Idempotency) -> None:
         self._all = all_keys
-        self._running: dict[str, Kept] = {}
-        self._done: dict[str, Kept] = {}
-        # Those that are done, the oldest first, and of how many of these the answer is gone.
+        # Those that run, and those that are done.
+        self._known: dict[str, Kept] = {}
+        # Those that are done, the oldest first; when that was, and of how many the answer is gone.
         self._order: deque[Kept] = deque()
+        self._oldest_s = 0.0
         self._gone = 0
         self.bytes = 0
         all_keys.sessions.add(self)
 
     def __len__(self) -> int:
-        return len(self._running) + len(self._done)
+        return len(self._known)
 
     def find(self, name: str) -> Kept | None:
         """What is known of a key; None where nothing is."""
-        kept = self._running.get(name) or self._done.get(name)
+        kept = self._known.get(name)
         if kept is None or kept.answer is None:
             return kept
         now_s = self._all.clock()
@@ -170,7 +171,7 @@ class Keys:
 
     def begin(self, name: str, what: object) -> Kept:
         """A call that nothing is known of begins to run; `done` or `forget` must follow."""
-        kept = self._running[name] = Kept(name, what)
+        kept = self._known[name] = Kept(name, what)
         return kept
 
     def done(self, kept: Kept, answer: object, *, size: int) -> None:
@@ -178,31 +179,38 @@ class Keys:
         A call was answered.
 
         Args:
-            kept: As `begin` made it, or a fresh one, of a call that was done at once.
+            kept: As `begin` made it.
             answer: How; anything but None.
             size: What call and answer weigh, in bytes.
         """
-        name, shared = kept.name, self._all
-        if self._running:
-            self._running.pop(name, None)
-        kept.answer, kept.done_s, kept.size = answer, shared.clock(), size
-        self._done[name] = kept
-        self._order.append(kept)
-        self.bytes += size
-        shared.bytes += size
-        settings, order = shared.settings, self._order
+        kept.answer, kept.done_s, kept.size = answer, self._all.clock(), size
+        self.keep(kept)
+
+    def keep(self, kept: Kept) -> None:
+        """What `done` does, for a call that was done at once, and of which all is known."""
+        shared, order, done_s = self._all, self._order, kept.done_s
+        self._known[kept.name] = kept
+        if not order:
+            self._oldest_s = done_s
+        order.append(kept)
+        self.bytes += kept.size
+        shared.bytes += kept.size
+        settings = shared.settings
+        if len(order) > settings.keys_per_session:
+            shared.forgotten += 1
+            self._drop()
         if (
-            len(order) > settings.keys_per_session
-            or self.bytes > settings.answers_bytes_per_session
+            self.bytes > settings.answers_bytes_per_session
             or shared.bytes > settings.answers_bytes
-            or kept.done_s - order[0].done_s >= settings.ttl_s
+            or done_s - self._oldest_s >= settings.ttl_s
+            or len(order) > settings.keys_per_session
         ):
-            self._tidy(kept.done_s)
+            self._tidy(done_s)
 
     def forget(self, kept: Kept) -> None:
         """Nothing is known of it any more: whoever asks next runs it."""
-        if self._running.get(kept.name) is kept:
-            del self._running[kept.name]
+        if self._known.get(kept.name) is kept:
+            del self._known[kept.name]
 
     def close(self) -> None:
         """The session is gone."""
@@ -211,7 +219,7 @@ class Keys:
         # Calls of it may still run. What they come to is nobody's, and weighs nothing.
         self._all = Idempotency(self._all.settings, clock=self._all.clock)
         self.bytes = self._gone = 0
-        self._done.clear()
+        self._known = {name: kept for name, kept in self._known.items() if kept.answer is None}
         self._order.clear()
 
     def _tidy(self, now_s: float) -> None:
@@ -231,22 +239,22 @@ class Keys:
     def let_go(self, *, down_to_bytes: int) -> None:
         """Keep the oldest answers no longer, until the others weigh no more than that."""
         while self.bytes > down_to_bytes:
-            self._weigh(self._order[self._gone])
+            kept = self._order[self._gone]
+            self.bytes -= kept.size
+            self._all.bytes -= kept.size
+            kept.what, kept.answer, kept.size = None, GONE, 0
             self._gone += 1
             self._all.answers_gone += 1
 
     def _drop(self) -> None:
         """Forget the oldest key."""
-        kept = self._order.popleft()
-        if self._done.get(kept.name) is kept:
-            del self._done[kept.name]
+        order, known = self._order, self._known
+        kept = order.popleft()
+        if order:
+            self._oldest_s = order[0].done_s
+        if known.get(kept.name) is kept:
+            del known[kept.name]
         if self._gone:
             self._gone -= 1
-        else:
-            self._weigh(kept)
-
-    def _weigh(self, kept: Kept) -> None:
-        """What has no answer any more weighs nothing."""
         self.bytes -= kept.size
         self._all.bytes -= kept.size
-        kept.what, kept.answer, kept.size = None, GONE, 0

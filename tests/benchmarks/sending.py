@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -119,7 +120,11 @@ class _Peer:
     def opened(self, wire: Wire) -> None:
         self._wire = wire
 
-    def message(self, frame: bytes | str) -> None:
+    def messages(self, frames: Sequence[bytes | str]) -> None:
+        for frame in frames:
+            self._message(frame)
+
+    def _message(self, frame: bytes | str) -> None:
         text = frame if isinstance(frame, str) else frame.decode()
         if text == "go":
             self._sender.go()

@@ -10,7 +10,7 @@ by its own rules. The defects are there to show that such a suite sees them.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from harness import program
@@ -32,8 +32,9 @@ class Echo:
     def opened(self, wire: Wire) -> None:
         self._wire = wire
 
-    def message(self, frame: bytes | str) -> None:
-        self._wire.send(frame if isinstance(frame, bytes) else frame.encode())
+    def messages(self, frames: Sequence[bytes | str]) -> None:
+        for frame in frames:
+            self._wire.send(frame if isinstance(frame, bytes) else frame.encode())
 
     def binary(self, frame: bytes) -> None:
         self._wire.send_binary(frame)
@@ -54,15 +55,15 @@ class Echo:
 class _Short(Echo):
     """Loses the last byte of a message."""
 
-    def message(self, frame: bytes | str) -> None:
-        super().message(frame[:-1])
+    def messages(self, frames: Sequence[bytes | str]) -> None:
+        super().messages([frame[:-1] for frame in frames])
 
 
 class _TextOnly(Echo):
     """Knows no binary messages."""
 
     def binary(self, frame: bytes) -> None:
-        self.message(frame)
+        self.messages([frame])
 
 
 def _any_text() -> type[Echo]:

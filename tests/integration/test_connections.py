@@ -7,7 +7,7 @@ The same code that unit tests drive with made-up peers, behind picows and behind
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -61,7 +61,14 @@ class Peer:
     def opened(self, wire: Wire) -> None:
         self._wire = wire
 
-    def message(self, frame: bytes | str) -> None:
+    def messages(self, frames: Sequence[bytes | str]) -> None:
+        for frame in frames:
+            self._message(frame)
+
+    def binary(self, frame: bytes) -> None:
+        self._message(frame)
+
+    def _message(self, frame: bytes | str) -> None:
         text = frame if isinstance(frame, str) else frame.decode()
         connections = self._daemon.connections
         if not self._session:
@@ -70,8 +77,6 @@ class Peer:
         else:
             connections.message_came(self._session)
             connections.acknowledged(self._session, text)
-
-    binary = message
 
     def pong(self) -> None:
         self._daemon.connections.heard(self._session)

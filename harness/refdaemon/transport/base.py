@@ -13,7 +13,7 @@ that is told `crowded` pauses reading until it is told `writable`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
@@ -93,8 +93,8 @@ class Handler(Protocol):
     def opened(self, wire: Wire) -> None:
         """The upgrade is done."""
 
-    def message(self, frame: bytes | str) -> None:
-        """A whole text message: valid UTF-8, as the library gives it."""
+    def messages(self, frames: Sequence[bytes | str]) -> None:
+        """Whole text messages that one read brought, in order: valid UTF-8; never none."""
 
     def binary(self, frame: bytes) -> None:
         """A whole binary message."""

@@ -47,6 +47,7 @@ class _Wire(WSListener):
 
     # There are thousands of them.
     __slots__ = (
+        "_came",
         "_closing",
         "_deadline",
         "_handler",
@@ -71,7 +72,8 @@ class _Wire(WSListener):
         # A message whose last fragment is not here yet.
         self._parts: bytearray | None = None
         self._parts_are_text = False
-        # Answers to frames of the read under way: headers and payloads.
+        # Texts of the read under way, and the answers to them: headers and payloads.
+        self._came: list[bytes] = []
         self._joining = False
         self._joined: list[bytes] = []
         self._joined_bytes = 0
@@ -88,16 +90,23 @@ class _Wire(WSListener):
         self._handler.opened(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if not frame.last_in_buffer:
-            self._joining = True
-            self._take(frame)
-            return
-        try:
-            self._take(frame)
-        finally:
-            if self._joining:
-                self._joining = False
-                self._flush()
+        if (
+            frame.msg_type is _TEXT
+            and frame.fin
+            and self._parts is None
+            and not (self._closing or frame.rsv1 or frame.rsv2 or frame.rsv3)
+        ):
+            # Most are such: a whole text, handed over with the others of the same read.
+            message = frame.get_payload_as_bytes()
+            if message.isascii() or _is_utf8(message):
+                size = len(message)
+                self.received_bytes += size + (6 if size < 126 else 8 if size < 65_536 else 14)
+                self._came.append(message)
+                if frame.last_in_buffer:
+                    self._hand_over()
+                return
+        self._hand_over()
+        self._take(frame)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         if self._deadline is not None:
@@ -166,7 +175,22 @@ class _Wire(WSListener):
     def resume_reading(self) -> None:
         self._socket.resume_reading()
 
+    def _hand_over(self) -> None:
+        """What came so far; the answers to several texts leave together."""
+        came = self._came
+        if not came:
+            return
+        self._came = []
+        self._joining = len(came) > 1
+        try:
+            self._handler.messages(came)
+        finally:
+            if self._joining:
+                self._joining = False
+                self._flush()
+
     def _take(self, frame: WSFrame) -> None:
+        """Any other frame."""
         kind = frame.msg_type
         size = frame.payload_size
         self.received_bytes += size + (6 if size < 126 else 8 if size < 65_536 else 14)
@@ -174,13 +198,6 @@ class _Wire(WSListener):
             return
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self.close(1002, "reserved bit set without an extension", within_s=CLOSE_WITHIN_S)
-        elif kind is _TEXT and frame.fin and self._parts is None:
-            # Most are such.
-            message = frame.get_payload_as_bytes()
-            if message.isascii():
-                self._handler.message(message)
-            else:
-                self._deliver(message, is_text=True)
         elif kind is _TEXT or kind is _BINARY:
             self._begin(frame, is_text=kind is _TEXT)
         elif kind is _CONTINUATION:
@@ -201,7 +218,7 @@ class _Wire(WSListener):
         if not is_text:
             self._handler.binary(message)
         elif message.isascii() or _is_utf8(message):
-            self._handler.message(message)
+            self._handler.messages((message,))
         else:
             self.close(1007, "a text message is not UTF-8", within_s=CLOSE_WITHIN_S)
 

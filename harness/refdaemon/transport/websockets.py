@@ -164,7 +164,7 @@ class _Wire:
             if self._closing:
                 continue
             if isinstance(message, str):
-                self._handler.message(message)
+                self._handler.messages((message,))
             else:
                 self._handler.binary(message)
 

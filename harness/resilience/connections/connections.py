@@ -189,12 +189,12 @@ class Connections:
             self._hear(peer, now_s)
             peer.figures.received()
 
-    def came(self, peer: Peer, now_s: float) -> None:
-        """As `message_came`, for those who have the handle and know what time it is."""
+    def came(self, peer: Peer, now_s: float, count: int = 1) -> None:
+        """As `message_came`, so often, for those who have the handle and know what time it is."""
         peer.asked_s = peer.heard_s = now_s
         if peer.pinged_s is not None:
             self._hear(peer, now_s)
-        peer.figures.received()
+        peer.figures.received(count)
 
     def _hear(self, peer: Peer, now_s: float) -> None:
         peer.heard_s = now_s

@@ -17,7 +17,7 @@ from harness.pytest_plugin.watch import shown
 __all__ = ["Leavings", "seen_ended"]
 
 _TASKS_S: Final = 5.0
-_ENDING_S: Final = 0.5
+_ENDING_S: Final = 2.0
 _POLL_S: Final = 0.005
 _NEXT: Final = {
     "put it away in the test: `async with` does, whatever happens": {

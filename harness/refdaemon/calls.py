@@ -357,17 +357,15 @@ class Calls:
         *,
         replayed: bool = False,
     ) -> None:
-        # By position: that is what the hot path can afford.
         if isinstance(answer, str):
-            outputs = [Output("text", answer)]
-            reply = CallToolRes(
-                request_id, True, outputs, None, received_ns, began_ns, answered_ns, replayed
-            )
+            ok, outputs, fault = True, [Output("text", answer)], None
         else:
+            ok, outputs, fault = False, [], answer
             self._state.figures.codes[answer.code] += 1
-            reply = CallToolRes(
-                request_id, False, [], answer, received_ns, began_ns, answered_ns, replayed
-            )
+        # By position: that is what the hot path can afford.
+        reply = CallToolRes(
+            request_id, ok, outputs, fault, received_ns, began_ns, answered_ns, replayed
+        )
         self._session.send(reply, since_ns=answered_ns)
 
 

@@ -19,8 +19,8 @@ from harness.dialects import exai
 from harness.dialects.exai import UNREADABLE, FrameError, read_request
 from harness.refdaemon import requests
 from harness.refdaemon.session import Session, SpoiltSession
-from harness.refdaemon.state import LARGE_BYTES, State
-from harness.refdaemon.transport.base import Cause, Wire
+from harness.refdaemon.state import State
+from harness.refdaemon.transport.base import LARGE_BYTES, Cause, Wire
 from harness.resilience.admission import Gate
 
 __all__ = ["PROMISES", "Connection"]
@@ -108,11 +108,7 @@ class Connection:
             frames = frames[1:]
             if self._session is None or not frames:
                 return
-        peer = self._session.peer
-        assert peer is not None
-        self._came(peer, received_ns / 1e9, len(frames))
-        if self._awaits_pong:
-            self._lives()
+        self._hear(len(frames), received_ns / 1e9)
         if self._crowded:
             self._hold(frames)
         else:
@@ -121,6 +117,32 @@ class Connection:
     def binary(self, frame: bytes) -> None:
         """Both kinds of message are JSON to us."""
         self.messages((frame,))
+
+    def wants(self, size: int) -> bool:
+        """Nobody has shown a token yet, and needs so many bytes to say who he is."""
+        allowed = self._state.config.server.max_call_bytes
+        return self._session is not None and size <= allowed
+
+    def unwanted(self, head: bytes | str, size: int) -> None:
+        """Refuse it by its beginning."""
+        received_ns = now_ns()
+        session, gate = self._session, self._gate
+        if session is None or gate is None:
+            self._turn_away(exai.CLOSE_INVALID_HELLO, "invalid_hello")
+            return
+        now_s = received_ns / 1e9
+        self._hear(1, now_s)
+        gate.message(now_s)
+        self._rest(size, now_s)
+        requests.refuse_large(self._state, session, head, size, received_ns)
+
+    def _hear(self, count: int, now_s: float) -> None:
+        """So many messages came."""
+        assert self._session is not None
+        assert self._session.peer is not None
+        self._came(self._session.peer, now_s, count)
+        if self._awaits_pong:
+            self._lives()
 
     def _hold(self, frames: Sequence[bytes | str]) -> None:
         """Keep them until the peer has taken what it was sent."""
@@ -162,7 +184,7 @@ class Connection:
         if size <= state.config.server.max_call_bytes:
             return False
         assert self._session is not None
-        requests.refuse_large(state, self._session, frame, received_ns)
+        requests.refuse_large(state, self._session, frame, size, received_ns)
         return True
 
     def _complain(self, frame: bytes | str, error: Exception, received_ns: int) -> None:
@@ -326,10 +348,6 @@ class Connection:
     # Hello.
 
     def _hello(self, frame: bytes | str) -> None:
-        if len(frame) >= LARGE_BYTES:
-            # Nobody has shown a token yet, and needs so many bytes to say who he is.
-            self._turn_away(exai.CLOSE_INVALID_HELLO, "invalid_hello")
-            return
         try:
             hello = exai.decode_request(frame)
         except FrameError as error:

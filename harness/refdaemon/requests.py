@@ -73,10 +73,12 @@ def refuse_limited(
         _refuse_frame(state, session, getattr(request, "request_id", None), fault)
 
 
-def refuse_large(state: State, session: Session, frame: bytes | str, received_ns: int) -> None:
-    """Refuse what nobody will read all of, by what stands at its beginning."""
-    said = exai.peek(frame)
-    found, allowed = len(frame), state.config.server.max_call_bytes
+def refuse_large(
+    state: State, session: Session, head: bytes | str, found: int, received_ns: int
+) -> None:
+    """Refuse what nobody will read all of, `found` bytes, by what stands at its beginning."""
+    said = exai.peek(head)
+    allowed = state.config.server.max_call_bytes
     fault = Fault(
         "OVER_CAPACITY",
         f"a message of {found} bytes, allowed {allowed}",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from harness.address import Address
 from harness.dialects.exai import CLOSE_GOING_AWAY
 from harness.errors import EnvironmentFailed
+from harness.refdaemon.collector import Collector
 from harness.refdaemon.connection import Connection
 from harness.refdaemon.effects import EffectLog
 from harness.refdaemon.gauges import Gauges
@@ -55,6 +56,7 @@ async def serve(
     state = State(settings, effects)
     gauges = Gauges(state)
     telling = Telling(state, gauges)
+    collector = Collector()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, state.configuring.on_signal)
     async with AsyncExitStack() as ends:
         listener = await _listen(state)
@@ -65,6 +67,8 @@ async def serve(
         address = Address(server.host, listener.port)
         log.info("refdaemon: listening on %s, transport %s", address, settings.transport)
         state.listening = True
+        collector.start()
+        ends.callback(collector.stop)
         gauges.start()
         watched = None if monitor is None else Address(state.config.monitor.host, monitor.port)
         listening(address, watched)

@@ -15,7 +15,7 @@ from harness.refdaemon.figures import Figures
 from harness.refdaemon.pulse import Pulse
 from harness.refdaemon.settings import Settings
 from harness.refdaemon.tools import Tools
-from harness.refdaemon.transport.base import Wire
+from harness.refdaemon.transport.base import LARGE_BYTES, Wire
 from harness.resilience.admission import Admission
 from harness.resilience.breaker import Breaker, Breakers, Transition
 from harness.resilience.config import Config, Live
@@ -27,10 +27,7 @@ if TYPE_CHECKING:
     from harness.refdaemon.chatting import Chatting
     from harness.refdaemon.session import Session
 
-__all__ = ["LARGE_BYTES", "Guest", "State"]
-
-LARGE_BYTES: Final = 64 * 1024
-"""After a message of this length its connection rests."""
+__all__ = ["Guest", "State"]
 
 _DAY_S: Final = 86_400.0
 

@@ -136,6 +136,12 @@ class _Peer:
         else:
             self._sender.came(self._name, text)
 
+    def wants(self, size: int) -> bool:
+        return True
+
+    def unwanted(self, head: bytes | str, size: int) -> None:
+        """There is none."""
+
     def pong(self) -> None:
         """Nobody pings."""
 

@@ -39,6 +39,12 @@ class Echo:
     def binary(self, frame: bytes) -> None:
         self._wire.send_binary(frame)
 
+    def wants(self, size: int) -> bool:
+        return True
+
+    def unwanted(self, head: bytes | str, size: int) -> None:
+        """There is none."""
+
     def pong(self) -> None:
         pass
 

@@ -78,6 +78,12 @@ class Peer:
             connections.message_came(self._session)
             connections.acknowledged(self._session, text)
 
+    def wants(self, size: int) -> bool:
+        return True
+
+    def unwanted(self, head: bytes | str, size: int) -> None:
+        """There is none."""
+
     def pong(self) -> None:
         self._daemon.connections.heard(self._session)
 

@@ -269,17 +269,18 @@ async def test_a_message_in_many_pieces(stand: Stand) -> None:
     Down to a byte each, with pings in between, which are answered meanwhile.
     """
     message = call("1", "grüß dich" * 20)
+    pinged = range(0, len(message) - 1, 100)
     async with raw(stand) as peer:
         for at in range(len(message)):
             last = at == len(message) - 1
             opcode = CONTINUATION if at else TEXT
             peer.send(opcode, message[at : at + 1], fin=last)
-            if at % 100 == 0:
+            if at in pinged:
                 peer.send(PING, str(at).encode())
-        pongs = [(await peer.receive())[1] for _ in range(0, len(message), 100)]
+        pongs = [(await peer.receive())[1] for _ in pinged]
         answer = await _answer(peer)
 
-    assert pongs == [str(at).encode() for at in range(0, len(message), 100)]
+    assert pongs == [str(at).encode() for at in pinged]
     assert answer == ("1", "grüß dich" * 20)
 
 

@@ -19,7 +19,9 @@ from typing import Final, Literal, Protocol
 
 __all__ = [
     "CLOSE_WITHIN_S",
+    "HEAD_BYTES",
     "HIGH_WATER",
+    "LARGE_BYTES",
     "Cause",
     "Handler",
     "Listen",
@@ -32,6 +34,12 @@ __all__ = [
 
 HIGH_WATER: Final = 256 * 1024
 """Bytes of unsent output above which a peer counts as slow, where nobody says otherwise."""
+
+LARGE_BYTES: Final = 64 * 1024
+"""Of messages of this length and more a handler is asked whether it wants them."""
+
+HEAD_BYTES: Final = 4096
+"""How much it is given of those it does not want: copying the whole would hold everybody up."""
 
 CLOSE_WITHIN_S: Final = 1.0
 """How long a peer has to complete a closing handshake before its connection is aborted."""
@@ -98,6 +106,12 @@ class Handler(Protocol):
 
     def binary(self, frame: bytes) -> None:
         """A whole binary message."""
+
+    def wants(self, size: int) -> bool:
+        """Whether it reads a message of so many bytes."""
+
+    def unwanted(self, head: bytes | str, size: int) -> None:
+        """The beginning of one that it does not read; no more of it was looked at."""
 
     def pong(self) -> None:
         """The peer answered a ping."""

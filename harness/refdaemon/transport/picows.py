@@ -21,6 +21,8 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest
 
 from harness.refdaemon.transport.base import (
     CLOSE_WITHIN_S,
+    HEAD_BYTES,
+    LARGE_BYTES,
     Cause,
     Handler,
     Listener,
@@ -90,16 +92,17 @@ class _Wire(WSListener):
         self._handler.opened(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        size = frame.payload_size
         if (
             frame.msg_type is _TEXT
             and frame.fin
+            and size < LARGE_BYTES
             and self._parts is None
             and not (self._closing or frame.rsv1 or frame.rsv2 or frame.rsv3)
         ):
             # Most are such: a whole text, handed over with the others of the same read.
             message = frame.get_payload_as_bytes()
             if message.isascii() or _is_utf8(message):
-                size = len(message)
                 self.received_bytes += size + (6 if size < 126 else 8 if size < 65_536 else 14)
                 self._came.append(message)
                 if frame.last_in_buffer:
@@ -208,11 +211,18 @@ class _Wire(WSListener):
     def _begin(self, frame: WSFrame, *, is_text: bool) -> None:
         if self._parts is not None:
             self.close(1002, "a message began inside another", within_s=CLOSE_WITHIN_S)
-        elif frame.fin:
-            self._deliver(frame.get_payload_as_bytes(), is_text=is_text)
-        else:
+        elif not frame.fin:
             self._parts = bytearray(frame.get_payload_as_bytes())
             self._parts_are_text = is_text
+        elif frame.payload_size < LARGE_BYTES or self._wants(frame):
+            self._deliver(frame.get_payload_as_bytes(), is_text=is_text)
+
+    def _wants(self, frame: WSFrame) -> bool:
+        size = frame.payload_size
+        if self._handler.wants(size):
+            return True
+        self._handler.unwanted(bytes(frame.get_payload_as_memoryview()[:HEAD_BYTES]), size)
+        return False
 
     def _deliver(self, message: bytes, *, is_text: bool) -> None:
         if not is_text:

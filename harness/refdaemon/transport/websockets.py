@@ -20,6 +20,8 @@ from websockets.frames import Frame
 
 from harness.refdaemon.transport.base import (
     CLOSE_WITHIN_S,
+    HEAD_BYTES,
+    LARGE_BYTES,
     Cause,
     Handler,
     Listener,
@@ -163,7 +165,10 @@ class _Wire:
                 return
             if self._closing:
                 continue
-            if isinstance(message, str):
+            size = len(message)
+            if size >= LARGE_BYTES and not self._handler.wants(size):
+                self._handler.unwanted(message[:HEAD_BYTES], size)
+            elif isinstance(message, str):
                 self._handler.messages((message,))
             else:
                 self._handler.binary(message)

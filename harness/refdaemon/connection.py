@@ -55,6 +55,7 @@ class Connection:
         "_state",
         "_timer",
         "send",
+        "send_all",
         "wire",
     )
 
@@ -81,7 +82,7 @@ class Connection:
         """Admit the connection, or close it with the reason."""
         state, self.wire = self._state, wire
         # The transport of `resilience.connections`: its messages go straight to the wire.
-        self.send = wire.send
+        self.send, self.send_all = wire.send, wire.send_all
         self._peer = wire.address
         state.figures.counters.connections_opened += 1
         refused = None if state.draining else state.admission.connect(self._peer)
@@ -150,10 +151,20 @@ class Connection:
         self._held += frames
 
     def _take(self, frames: Sequence[bytes | str], received_ns: int) -> None:
-        state, session, gate = self._state, self._session, self._gate
-        assert session is not None
+        """Take what one read brought; what is known at once leaves with one write."""
+        assert self._session is not None
+        if len(frames) == 1:
+            self._take_each(frames, received_ns, self._session)
+            return
+        self._session.gather()
+        try:
+            self._take_each(frames, received_ns, self._session)
+        finally:
+            self._session.release()
+
+    def _take_each(self, frames: Sequence[bytes | str], received_ns: int, session: Session) -> None:
+        state, gate, now_s = self._state, self._gate, received_ns / 1e9
         assert gate is not None
-        now_s = received_ns / 1e9
         let_in = gate.messages(len(frames), now_s)
         take, remarkable_bytes = session.calls.take, state.remarkable_bytes
         for number, frame in enumerate(frames):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from harness.dialects.exai import encode
 from harness.refdaemon.calls import Calls
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["Line", "Session", "SpoiltSession"]
 
 log = logging.getLogger(__name__)
+
+_GATHERED_BYTES: Final = 64 * 1024
+# Shared by all that gather nothing.
+_NONE: Final[list[int]] = []
 
 
 class Line(Protocol):
@@ -49,7 +54,18 @@ class Session:
         peer: Its handle in `State.connections`, once it was attached.
     """
 
-    __slots__ = ("_connections", "_room", "_state", "calls", "line", "name", "peer")
+    __slots__ = (
+        "_connections",
+        "_gathered",
+        "_gathered_bytes",
+        "_room",
+        "_since_ns",
+        "_state",
+        "calls",
+        "line",
+        "name",
+        "peer",
+    )
 
     def __init__(self, state: State, name: str) -> None:
         self._state = state
@@ -58,6 +74,10 @@ class Session:
         self.peer: Peer | None = None
         self.line: Line | None = None
         self.calls = Calls(state, self)
+        # The answers to what one read brought, and since when each was known; None between reads.
+        self._gathered: list[bytes] | None = None
+        self._since_ns: list[int] = _NONE
+        self._gathered_bytes = 0
         # Made where somebody waits for room: few ever do.
         self._room: asyncio.Event | None = None
 
@@ -68,11 +88,34 @@ class Session:
         Args:
             since_ns: When that was known, by `now_ns`.
         """
-        data, connections = encode(reply), self._connections
-        peer = self.peer
-        if peer is not None and connections.send_now(peer, data, since_ns=since_ns):
+        data, gathered = encode(reply), self._gathered
+        if gathered is None:
+            self._leave((data,), (since_ns,))
             return
-        connections.send(self.name, Message(data=data, critical=True))
+        gathered.append(data)
+        self._since_ns.append(since_ns)
+        self._gathered_bytes += len(data)
+        if self._gathered_bytes > _GATHERED_BYTES:
+            # One read may ask for more than can be held.
+            self.release()
+            self.gather()
+
+    def gather(self) -> None:
+        """What is sent from now on leaves together, by `release`."""
+        self._gathered, self._since_ns, self._gathered_bytes = [], [], 0
+
+    def release(self) -> None:
+        """Let it leave."""
+        gathered, self._gathered = self._gathered, None
+        if gathered:
+            self._leave(gathered, self._since_ns)
+
+    def _leave(self, messages: Sequence[bytes], since_ns: Sequence[int]) -> None:
+        peer, connections = self.peer, self._connections
+        if peer is not None and connections.send_now(peer, messages, since_ns=since_ns):
+            return
+        for data in messages:
+            connections.send(self.name, Message(data=data, critical=True))
         self._state.pulse.check()
 
     def say(self, reply: Any) -> bool:

@@ -35,7 +35,7 @@ class IdempotencySettings(Settings):
         advice="longer than a client goes on repeating a call",
     )
     keys_per_session: int = key(
-        256,
+        1_000,
         about="how many keys of one session are remembered; the oldest goes",
         low=1,
         high=10_000_000,

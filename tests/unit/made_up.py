@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from harness.resilience.breaker import Breakers, BreakerSettings
@@ -49,6 +49,10 @@ class MadeUp:
         self.got.append(data)
         if self.failing == "after":
             raise BrokenPipeError("broken pipe")
+
+    def send_all(self, messages: Sequence[bytes], /) -> None:
+        for data in messages:
+            self.send(data)
 
     def ping(self) -> None:
         self.pings += 1

@@ -69,6 +69,9 @@ class Wire(Protocol):
     def send(self, data: bytes) -> None:
         """Send one text message. Dropped without a word once the connection is closing."""
 
+    def send_all(self, messages: Sequence[bytes]) -> None:
+        """Send several text messages, with one write where the library allows."""
+
     def send_binary(self, data: bytes) -> None:
         """The same for a binary message."""
 

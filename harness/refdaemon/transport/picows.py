@@ -1,8 +1,8 @@
 """
 The default transport: picows, whose core hands over frames.
 
-Joined here: fragments to messages, and the answers to all frames of one read to
-one write, since the write is what a small message costs.
+Joined here: fragments to messages, and what is sent at once to one write, since the write is what a
+small message costs.
 
 picows itself answers a frame it cannot parse or that is too large (1002, 1009) and
 disconnects 10 ms later, without telling its listener; `ping` bounds that disconnect
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -54,9 +54,6 @@ class _Wire(WSListener):
         "_deadline",
         "_handler",
         "_high_water",
-        "_joined",
-        "_joined_bytes",
-        "_joining",
         "_max_bytes",
         "_parts",
         "_parts_are_text",
@@ -74,11 +71,8 @@ class _Wire(WSListener):
         # A message whose last fragment is not here yet.
         self._parts: bytearray | None = None
         self._parts_are_text = False
-        # Texts of the read under way, and the answers to them: headers and payloads.
+        # Texts of the read under way.
         self._came: list[bytes] = []
-        self._joining = False
-        self._joined: list[bytes] = []
-        self._joined_bytes = 0
         self._closing = False
         self._deadline: asyncio.TimerHandle | None = None
         self.address = ""
@@ -126,23 +120,23 @@ class _Wire(WSListener):
         if self._closing:
             return
         size = len(data)
-        if self._joining:
-            header = _header(size)
-            self._joined += (header, data)
-            self._joined_bytes += size
-            self.sent_bytes += size + len(header)
-            if self._joined_bytes > self._high_water:
-                # One read may ask for more than can be held.
-                self._flush()
-        else:
-            self.sent_bytes += size + (2 if size < 126 else 4 if size < 65_536 else 10)
-            self._transport.send(_TEXT, data)
+        self.sent_bytes += size + (2 if size < 126 else 4 if size < 65_536 else 10)
+        self._transport.send(_TEXT, data)
+
+    def send_all(self, messages: Sequence[bytes]) -> None:
+        # These bytes go past picows, so it cannot keep them from following a close frame.
+        if self._transport.is_close_frame_sent or self._transport.is_disconnected:
+            return
+        parts: list[bytes] = []
+        for data in messages:
+            parts += (_header(len(data)), data)
+        joined = b"".join(parts)
+        self.sent_bytes += len(joined)
+        self._socket.write(joined)
 
     def send_binary(self, data: bytes) -> None:
         if self._closing:
             return
-        # Behind the answers that wait to be joined, which are text all.
-        self._flush()
         self.sent_bytes += framed_bytes(len(data), masked=False)
         self._transport.send(_BINARY, data)
 
@@ -156,7 +150,6 @@ class _Wire(WSListener):
     def close(self, code: int, reason: str, *, within_s: float) -> None:
         if self._closing or self._transport.is_disconnected:
             return
-        self._flush()
         self._closing = True
         self.sent_bytes += framed_bytes(2 + len(reason.encode()), masked=False)
         # The annotation says enum; the extension takes any integer.
@@ -170,7 +163,7 @@ class _Wire(WSListener):
         self._socket.abort()
 
     def buffered(self) -> int:
-        return self._joined_bytes + self._socket.get_write_buffer_size()
+        return self._socket.get_write_buffer_size()
 
     def pause_reading(self) -> None:
         self._socket.pause_reading()
@@ -179,18 +172,10 @@ class _Wire(WSListener):
         self._socket.resume_reading()
 
     def _hand_over(self) -> None:
-        """What came so far; the answers to several texts leave together."""
-        came = self._came
-        if not came:
-            return
-        self._came = []
-        self._joining = len(came) > 1
-        try:
+        """What came so far."""
+        if self._came:
+            came, self._came = self._came, []
             self._handler.messages(came)
-        finally:
-            if self._joining:
-                self._joining = False
-                self._flush()
 
     def _take(self, frame: WSFrame) -> None:
         """Any other frame."""
@@ -255,14 +240,6 @@ class _Wire(WSListener):
             legal = code not in _NO_CODES and code < _NO_CODES_FROM
             self.close(code if legal else 1002, "", within_s=CLOSE_WITHIN_S)
             self._transport.disconnect()
-
-    def _flush(self) -> None:
-        if not self._joined:
-            return
-        parts, self._joined, self._joined_bytes = self._joined, [], 0
-        # These bytes go past picows, so it cannot keep them from following a close frame.
-        if not (self._transport.is_close_frame_sent or self._transport.is_disconnected):
-            self._socket.write(b"".join(parts))
 
     def _cause(self) -> Cause:
         """Ask the kernel: picows hands on no exception."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -125,6 +125,10 @@ class _Wire:
         if not self._crowded and self.buffered() > self._high_water:
             self._crowded = True
             self._handler.crowded()
+
+    def send_all(self, messages: Sequence[bytes]) -> None:
+        for data in messages:
+            self.send(data)
 
     def send_binary(self, data: bytes) -> None:
         self.send(_Binary(data))

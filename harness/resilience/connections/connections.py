@@ -15,7 +15,7 @@ Rules:
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from harness.errors import BreakerOpen
@@ -241,18 +241,18 @@ class Connections:
             self._after(peer)
         return delivery
 
-    def send_now(self, peer: Peer, data: bytes, *, since_ns: int) -> bool:
+    def send_now(self, peer: Peer, messages: Sequence[bytes], *, since_ns: Sequence[int]) -> bool:
         """
-        Send a message without a name, if nothing stands against its leaving at once.
+        Send messages without names, if nothing stands against their leaving at once.
 
-        What `send` does of a critical one then, where messages are kept until they are sent; its
+        What `send` does of critical ones then, where messages are kept until they are sent; their
         end, "sent", is not told.
 
         Args:
-            since_ns: When somebody wanted it sent, in nanoseconds of the clock.
+            since_ns: When somebody wanted each of them sent, in nanoseconds of the clock.
 
         Returns:
-            Whether a transport took it. Where not, it is for `send`.
+            Whether a transport took them. Where not, they are for `send`.
         """
         transport = peer.transport
         if (
@@ -265,16 +265,19 @@ class Connections:
         ):
             return False
         try:
-            peer.breaker.call(transport.send, data)
+            if len(messages) == 1:
+                peer.breaker.call(transport.send, messages[0])
+            else:
+                peer.breaker.call(transport.send_all, messages)
         except BreakerOpen:
-            # `send` counts it, and keeps the message.
+            # `send` counts it, and keeps the messages.
             return False
         # Whatever it was: as where any transport fails.
         except Exception:  # noqa: BLE001
             if peer.transport is transport:
                 self._broke(peer, transport)
             return False
-        peer.figures.sent(int(self._clock() * 1e9) - since_ns)
+        peer.figures.sent_all(int(self._clock() * 1e9), since_ns)
         return True
 
     def _expires_next(self, peer: Peer) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
@@ -43,6 +43,9 @@ class Transport(Protocol):
 
     def send(self, data: bytes, /) -> None:
         """Take one message. What it raises says nothing of whether the message left."""
+
+    def send_all(self, messages: Sequence[bytes], /) -> None:
+        """Take several at once."""
 
     def ping(self) -> None:
         """Ask for a sign of life; the answer comes back by `Connections.heard`."""

@@ -238,9 +238,10 @@ class Target:
 
     async def _begin(self) -> _Stranger:
         if self._stack is None:
-            self._stack = AsyncExitStack()
+            stack = AsyncExitStack()
             self._asked.clear()
-            self._daemon = await self._stack.enter_async_context(self._start())
+            self._daemon = await stack.enter_async_context(self._start())
+            self._stack = stack
             self._daemon.held = self._held
             self._bystander = await self._stack.enter_async_context(self._daemon.peer())
             self._log = self._stack.enter_context(self._daemon.log.open("rb"))
@@ -282,7 +283,7 @@ class Target:
         assert await self._pong(stranger, _FIRST), stranger.heard
         ack = stranger.heard.frames[0]
         assert ack["ok"], ack
-        return self._asked.setdefault(ack["session_id"], {None}) | set()
+        return self._asked.setdefault(ack["session_id"], {None})
 
     async def _ask(self, stranger: _Stranger, messages: list[Message]) -> bool:
         """Send messages; whether the connection outlives them. It is closed in any case."""

@@ -321,16 +321,38 @@ def test_a_gate_goes_by_limits_that_changed_while_it_was_open(clock: Hands):
     assert gate.message(clock.now) is None
 
 
+def test_several_at_once_are_let_in_where_tokens_are_plenty(clock: Hands):
+    """
+    The first message takes some for those that follow in the same moment, by the same limits.
+    """
+    door = admission(clock, **LIFTED)
+    gate = door.gate(address="a", session="s")
+    assert not gate.messages(8, clock.now)
+    assert gate.message(clock.now) is None
+
+    assert gate.messages(8, clock.now)
+    assert not gate.messages(8, clock.now)
+    assert gate.messages(7, clock.now)
+
+    assert gate.message(clock.now) is None
+    assert not gate.messages(1, clock.now + 1)
+    door.adopt(AdmissionSettings(**LIFTED | {"messages_per_s_per_session": 5.0}))
+    assert not gate.messages(1, clock.now)
+
+
 @given(
     per_s=st.floats(1, 100_000),
     burst=st.integers(1, 500),
-    steps=st.lists(st.tuples(st.integers(0, 2), st.floats(0, 0.03)), max_size=200),
+    steps=st.lists(
+        st.tuples(st.integers(0, 2), st.floats(0, 0.03), st.integers(0, 20)), max_size=200
+    ),
 )
 def test_gates_let_through_a_burst_and_its_rate_and_no_more(
-    per_s: float, burst: int, steps: list[tuple[int, float]]
+    per_s: float, burst: int, steps: list[tuple[int, float, int]]
 ):
     """
-    However they take, hold and give back; over any stretch of time that begins anywhere.
+    However they take, hold and give back, one by one or several at once; over any stretch of time
+    that begins anywhere.
     """
     clock = Hands()
     kept = LIFTED | {"messages_per_s": per_s, "burst_messages": burst}
@@ -339,10 +361,12 @@ def test_gates_let_through_a_burst_and_its_rate_and_no_more(
     gates = [door.gate(address=f"a{n}", session="s") for n in range(3)]
     let_in: list[float] = []
 
-    for which, pause in steps:
+    for which, pause, at_once in steps:
         clock.now += pause
         asked = [gates[which].message(clock.now) for _ in range(10)]
         let_in += [clock.now] * asked.count(None)
+        if gates[which].messages(at_once, clock.now):
+            let_in += [clock.now] * at_once
 
     for begin in range(0, len(let_in), 7):
         took = len(let_in) - begin

@@ -166,14 +166,14 @@ class Connection:
         state, gate, now_s = self._state, self._gate, received_ns / 1e9
         assert gate is not None
         let_in = gate.messages(len(frames), now_s)
-        take, remarkable_bytes = session.calls.take, state.remarkable_bytes
+        take = session.calls.take
         for number, frame in enumerate(frames):
             if self._crowded:
                 self._hold(frames[number:])
                 return
             limited = None if let_in else gate.message(now_s)
             size = len(frame)
-            if size >= remarkable_bytes and self._is_too_large(frame, received_ns):
+            if size >= state.remarkable_bytes and self._is_too_large(frame, received_ns):
                 continue
             try:
                 request = read_request(frame)

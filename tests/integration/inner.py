@@ -175,8 +175,8 @@ def _command(options: tuple[str, ...]) -> list[str]:
 
 
 def _variables(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
-    # Whoever runs us may have settings and options of their own.
-    theirs = ("HARNESS_", "PYTEST_ADDOPTS")
+    # Whoever runs us may have settings and options of their own, and be a worker.
+    theirs = ("HARNESS_", "PYTEST_ADDOPTS", "PYTEST_XDIST_")
     mine = {name: text for name, text in os.environ.items() if not name.startswith(theirs)}
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)

@@ -183,8 +183,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 """
 
 
-# An engine that others keep busy may answer too late for it.
-@pytest.mark.whole_machine
 @in_containers
 @pytest.mark.parametrize(
     ("conftest", "options"),

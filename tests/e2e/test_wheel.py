@@ -72,8 +72,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def testing(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """What `pip install 'ws-harness[test]'` makes."""
-    return Installed(tmp_path_factory.mktemp("testing"), wheel, extra="[test]")
+    """What `pip install 'ws-harness[test,metrics]'` makes: the image has what metrics need."""
+    return Installed(tmp_path_factory.mktemp("testing"), wheel, extra="[test,metrics]")
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from tests.integration.inner import Outcome, begun, carried_out, still_there, wr
 MOMENTS = 3
 # A network takes an engine a while.
 WITHIN_S = {LOCAL: 1.0, DOCKER: 2.0}
+BOUND_S = 20
+
 # They look at all that dead runs left in the engine, whosesoever.
 pytestmark = pytest.mark.whole_machine
-
-BOUND_S = 20
 
 _LEVELS = {
     "conftest.py": """

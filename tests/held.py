@@ -283,9 +283,8 @@ class Counts:
 
 def is_whole(config: pytest.Config) -> bool:
     """Whether all of the integration tier is asked for; with --inert it is one toxic's tests."""
-    option = config.option
-    chosen = option.keyword or option.markexpr or option.collectonly
-    chosen = chosen or config.getoption("--inert", None)
+    told = ("keyword", "markexpr", "collectonly", "inert")
+    chosen = any(config.getoption(name, None) for name in told)
     wanted = (config.rootpath / _TIER).resolve()
     asked = [(config.invocation_params.dir / each).resolve() for each in config.args]
     return not chosen and any(each == wanted or each in wanted.parents for each in asked)

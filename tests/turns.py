@@ -2,7 +2,7 @@
 While a test of the whole machine runs, no test of another worker does.
 
 Most tests mind what they made themselves and bear any company. Those marked `whole_machine` count
-or put away all that dead runs left, whosesoever, or hear all that an engine tells.
+or put away all that dead runs left, whosesoever.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from harness.clock import clock_id, now, now_ns
 from harness.dialects import exai
-from harness.dialects.exai import UNREADABLE, FrameError, read_request
+from harness.dialects.exai import FrameError
 from harness.refdaemon import requests
 from harness.refdaemon.session import Session, SpoiltSession
 from harness.refdaemon.state import State
@@ -176,9 +176,11 @@ class Connection:
             if size >= state.remarkable_bytes and self._is_too_large(frame, received_ns):
                 continue
             try:
-                request = read_request(frame)
-            except UNREADABLE as error:
-                self._complain(frame, error, received_ns)
+                request = exai.decode_request(frame)
+            except FrameError as error:
+                if error.kind == "json" and "crash-on-array" in state.defects:
+                    raise
+                requests.complain(state, session, error, received_ns)
                 continue
             if type(request) is exai.CallTool and limited is None:
                 take(request, received_ns, size)
@@ -197,14 +199,6 @@ class Connection:
         assert self._session is not None
         requests.refuse_large(state, self._session, frame, size, received_ns)
         return True
-
-    def _complain(self, frame: bytes | str, error: Exception, received_ns: int) -> None:
-        """Say what is wrong with it."""
-        found = exai.frame_error(frame, str(error))
-        if found.kind == "json" and "crash-on-array" in self._state.defects:
-            raise found
-        assert self._session is not None
-        requests.complain(self._state, self._session, found, received_ns)
 
     def pong(self) -> None:
         """The peer lives."""

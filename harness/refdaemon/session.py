@@ -25,8 +25,6 @@ __all__ = ["Line", "Session", "SpoiltSession"]
 log = logging.getLogger(__name__)
 
 _GATHERED_BYTES: Final = 64 * 1024
-# Shared by all that gather nothing.
-_NONE: Final[list[int]] = []
 
 
 class Line(Protocol):
@@ -59,7 +57,6 @@ class Session:
         "_gathered",
         "_gathered_bytes",
         "_room",
-        "_since_ns",
         "_state",
         "calls",
         "line",
@@ -74,9 +71,8 @@ class Session:
         self.peer: Peer | None = None
         self.line: Line | None = None
         self.calls = Calls(state, self)
-        # The answers to what one read brought, and since when each was known; None between reads.
-        self._gathered: list[bytes] | None = None
-        self._since_ns: list[int] = _NONE
+        # The answers to what one read brought, each with when it was known; None between reads.
+        self._gathered: list[tuple[bytes, int]] | None = None
         self._gathered_bytes = 0
         # Made where somebody waits for room: few ever do.
         self._room: asyncio.Event | None = None
@@ -92,8 +88,7 @@ class Session:
         if gathered is None:
             self._leave((data,), (since_ns,))
             return
-        gathered.append(data)
-        self._since_ns.append(since_ns)
+        gathered.append((data, since_ns))
         self._gathered_bytes += len(data)
         if self._gathered_bytes > _GATHERED_BYTES:
             # One read may ask for more than can be held.
@@ -102,13 +97,13 @@ class Session:
 
     def gather(self) -> None:
         """What is sent from now on leaves together, by `release`."""
-        self._gathered, self._since_ns, self._gathered_bytes = [], [], 0
+        self._gathered, self._gathered_bytes = [], 0
 
     def release(self) -> None:
         """Let it leave."""
         gathered, self._gathered = self._gathered, None
         if gathered:
-            self._leave(gathered, self._since_ns)
+            self._leave(*zip(*gathered, strict=True))
 
     def _leave(self, messages: Sequence[bytes], since_ns: Sequence[int]) -> None:
         peer, connections = self.peer, self._connections

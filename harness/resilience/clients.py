@@ -10,7 +10,7 @@ Rule: totals are counted apart, so they know nothing of forgetting.
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
@@ -253,23 +253,6 @@ class ClientFigures:
             self._latency.overflow()
         self._latency.total_ns += latency_ns
         self._record.sent += 1
-
-    def sent_all(self, now_ns: int, since_ns: Iterable[int]) -> None:
-        """Several did, now; each as long after it was wanted."""
-        rows, count, total_ns = self._rows, 0, 0
-        for each_ns in since_ns:
-            latency_ns = now_ns - each_ns
-            if latency_ns < 0:
-                latency_ns = self._latency.negative()
-            try:
-                row, shift = rows[latency_ns.bit_length()]
-                row[latency_ns >> shift] += 1
-            except IndexError:
-                self._latency.overflow()
-            total_ns += latency_ns
-            count += 1
-        self._latency.total_ns += total_ns
-        self._record.sent += count
 
     def received(self, count: int = 1) -> None:
         """A message came from the client, or so many at once."""

@@ -142,15 +142,14 @@ class Keys:
         bytes: What its answers that are kept weigh.
     """
 
-    __slots__ = ("_all", "_gone", "_known", "_oldest_s", "_order", "bytes")
+    __slots__ = ("_all", "_gone", "_known", "_order", "bytes")
 
     def __init__(self, all_keys: Idempotency) -> None:
         self._all = all_keys
         # Those that run, and those that are done.
         self._known: dict[str, Kept] = {}
-        # Those that are done, the oldest first; when that was, and of how many the answer is gone.
+        # Those that are done, the oldest first, and of how many of these the answer is gone.
         self._order: deque[Kept] = deque()
-        self._oldest_s = 0.0
         self._gone = 0
         self.bytes = 0
         all_keys.sessions.add(self)
@@ -188,24 +187,21 @@ class Keys:
 
     def keep(self, kept: Kept) -> None:
         """What `done` does, for a call that was done at once, and of which all is known."""
-        shared, order, done_s = self._all, self._order, kept.done_s
+        shared, order = self._all, self._order
+        settings = shared.settings
         self._known[kept.name] = kept
-        if not order:
-            self._oldest_s = done_s
         order.append(kept)
         self.bytes += kept.size
         shared.bytes += kept.size
-        settings = shared.settings
-        if len(order) > settings.keys_per_session:
+        while len(order) > settings.keys_per_session:
             shared.forgotten += 1
             self._drop()
         if (
             self.bytes > settings.answers_bytes_per_session
             or shared.bytes > settings.answers_bytes
-            or done_s - self._oldest_s >= settings.ttl_s
-            or len(order) > settings.keys_per_session
+            or kept.done_s - order[0].done_s >= settings.ttl_s
         ):
-            self._tidy(done_s)
+            self._tidy(kept.done_s)
 
     def forget(self, kept: Kept) -> None:
         """Nothing is known of it any more: whoever asks next runs it."""
@@ -226,9 +222,6 @@ class Keys:
         """Let go what is too old or too much."""
         shared, order = self._all, self._order
         settings = shared.settings
-        while len(order) > settings.keys_per_session:
-            shared.forgotten += 1
-            self._drop()
         while order and now_s - order[0].done_s >= settings.ttl_s:
             self._drop()
         if self.bytes > settings.answers_bytes_per_session:
@@ -248,12 +241,9 @@ class Keys:
 
     def _drop(self) -> None:
         """Forget the oldest key."""
-        order, known = self._order, self._known
-        kept = order.popleft()
-        if order:
-            self._oldest_s = order[0].done_s
-        if known.get(kept.name) is kept:
-            del known[kept.name]
+        kept = self._order.popleft()
+        if self._known.get(kept.name) is kept:
+            del self._known[kept.name]
         if self._gone:
             self._gone -= 1
         self.bytes -= kept.size

@@ -23,6 +23,9 @@ BOUND_S = 20
 # They look at all that dead runs left in the engine, whosesoever.
 pytestmark = pytest.mark.whole_machine
 
+# Hypothesis' hook is of the old style: pluggy warns where Ctrl-C comes in the middle of a report.
+_NO_NEWS = ("-W", "ignore::pluggy.PluggyTeardownRaisedWarning")
+
 _LEVELS = {
     "conftest.py": """
     import os
@@ -85,7 +88,7 @@ def ended(
 ) -> tuple[int, str]:
     """Run the suite, send signals so long after it is at work: its exit code and its words."""
     written(folder, {**_LEVELS, "conftest.py": _LEVELS["conftest.py"] + _ORDER})
-    with begun(folder, "-s", *options) as process:
+    with begun(folder, "-s", *_NO_NEWS, *options) as process:
         assert process.stdout is not None
         while "carried out" not in (line := process.stdout.readline()):
             assert line, "it ended before it began"

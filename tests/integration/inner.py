@@ -170,10 +170,8 @@ def written(folder: Path, files: Mapping[str, str], *, ini: str = _INI) -> Path:
 
 
 def _command(options: tuple[str, ...]) -> list[str]:
-    # Warnings are errors: a connection that nobody closed is told by one. Not so that of pluggy
-    # over Hypothesis' hook, which Ctrl-C in the middle of a report brings about.
-    warnings = ["-W", "error", "-W", "ignore::pluggy.PluggyTeardownRaisedWarning"]
-    return [sys.executable, "-m", "pytest", *warnings, "--junitxml", "report.xml", *options]
+    # Warnings are errors: a connection that nobody closed is told by one.
+    return [sys.executable, "-m", "pytest", "-W", "error", "--junitxml", "report.xml", *options]
 
 
 def _variables(folder: Path, more: Mapping[str, str]) -> dict[str, str]:

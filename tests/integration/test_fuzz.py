@@ -40,21 +40,21 @@ MESSAGES = st.tuples(fuzz_input.messages, st.sampled_from((*SESSIONS, None)))
 
 SPOILT = {
     "deep JSON breaks it": """
-        from harness.dialects import exai
-        exai.UNREADABLE = tuple(e for e in exai.UNREADABLE if e is not RecursionError)
+        from harness.dialects.exai import reading
+        reading.UNREADABLE = tuple(e for e in reading.UNREADABLE if e is not RecursionError)
     """,
     "any bytes are text": """
         from harness.refdaemon.transport import picows
         picows._is_utf8 = lambda data: True
     """,
     "a long request takes its time": """
-        from harness.dialects import exai
-        decode = exai.read_request
+        from harness.dialects.exai import reading
+        decode = reading._decode_request
         def slow(frame):
             while len(frame) > 15_000:
                 pass
             return decode(frame)
-        exai.read_request = slow
+        reading._decode_request = slow
     """,
     "an error forgets whom it answers": """
         from harness.dialects import exai

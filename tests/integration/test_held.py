@@ -49,6 +49,10 @@ SILENT = """
 def test_nothing():
     pass
 """
+OURS = """
+def pytest_addoption(parser):
+    parser.addoption("--inert")
+"""
 LINE = "frames held against docs/protocol.schema.json: "
 
 
@@ -58,6 +62,7 @@ def session(folder: Path, suite: str, *options: str) -> tuple[int, str]:
     tier.mkdir(parents=True)
     (tier / "test_it.py").write_text(suite)
     (folder / "pytest.ini").write_text("[pytest]\n")
+    (folder / "conftest.py").write_text(OURS)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-p", "tests.held", "--import-mode=importlib"),
@@ -98,7 +103,7 @@ def test_where_the_whole_tier_held_none_it_fails(tmp_path: Path, asked: str):
     assert (code, LINE + "0\n" in said) == (1, True)
 
 
-@pytest.mark.parametrize("asked", ["tests/integration/test_it.py", "-k nothing"])
+@pytest.mark.parametrize("asked", ["tests/integration/test_it.py", "-k nothing", "--inert latency"])
 def test_a_part_of_it_may_hold_none(tmp_path: Path, asked: str):
     """Not every test has to do with the daemon."""
     code, said = session(tmp_path, SILENT, *asked.split())

@@ -18,7 +18,7 @@ from harness.clock import now
 from tests.integration.changing import setting
 from tests.integration.metered import Client, Tally, outcome_of, put_away
 from tests.integration.proxy_process import eventually
-from tests.integration.refdaemon_process import TEXT, TOKEN, Peer
+from tests.integration.refdaemon_process import CONTINUATION, TEXT, TOKEN, Peer
 from tests.integration.standing import Stand, Standing, on_usual_grounds
 
 pytestmark = on_usual_grounds
@@ -299,6 +299,56 @@ async def test_a_call_too_large_is_refused_and_its_connection_stays(stand: Stand
             assert (details["limit"], details["found"], details["allowed"]) == (
                 *("max_call_bytes", found, most),
             )
+
+
+def echo(request_id: str, size: int) -> bytes:
+    """A call of echo, as a message."""
+    call = {"op": "call_tool", "request_id": request_id, "name": "echo"}
+    return json.dumps({**call, "arguments": {"text": "x" * size}}).encode()
+
+
+def in_pieces(peer: Any, message: bytes, pieces: int) -> None:
+    """Send a message in so many fragments."""
+    step = -(-len(message) // pieces)
+    for at in range(0, len(message), step):
+        last = at + step >= len(message)
+        peer.send(CONTINUATION if at else TEXT, message[at : at + step], fin=last)
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+async def test_a_hello_that_is_large_is_not_read(stand: Stand, pieces: int) -> None:
+    """
+    Whoever has shown no token needs no 64 KiB to do so, be it the right one.
+    """
+    async with stand() as daemon:
+        for size, welcome in ((60_000, True), (70_000, False)):
+            hello = json.dumps({"op": "hello", "token": TOKEN})[:-1].ljust(size) + "}"
+            async with daemon.raw(hello=False) as peer:
+                in_pieces(peer, hello.encode(), pieces)
+                _, answer = await peer.receive()
+                assert json.loads(answer)["ok"] is welcome
+                if not welcome:
+                    assert await peer.close_code() == 4000
+
+
+async def test_a_call_too_large_is_refused_in_pieces_too(stand: Stand) -> None:
+    """
+    By its beginning, by its whole length.
+    """
+    async with (
+        stand("--set", "server.max_call_bytes=100000") as daemon,
+        daemon.raw() as peer,
+    ):
+        in_pieces(peer, echo("large", 200_000), 7)
+        _, payload = await peer.receive()
+        in_pieces(peer, echo("small", 90_000), 7)
+        _, small = await peer.receive()
+        assert [effect.request_id for effect in daemon.effects()] == ["small"]
+
+    answer = json.loads(payload)
+    assert (answer["request_id"], answer["ok"]) == ("large", False)
+    assert refusal(answer)["found"] == len(echo("large", 200_000))
+    assert json.loads(small)["ok"]
 
 
 async def test_large_messages_of_one_are_paced_and_nobody_else_waits(stand: Stand) -> None:

@@ -178,22 +178,6 @@ def test_what_a_client_sent_is_recorded_as_the_histogram_would(latency_ns: int):
     assert metrics.snapshot().messages.sent == 1
 
 
-def test_several_sent_at_once_are_recorded_as_one_by_one():
-    """
-    Each as long after it was wanted as it was.
-    """
-    edges = [0, 255, 256, 1_234_567, -5, 1 << 60]
-    (metrics, _), (other, _) = made(), made()
-
-    metrics.client("a").sent_all(7, [7 - latency_ns for latency_ns in edges])
-    for latency_ns in edges:
-        other.client("a").sent(latency_ns)
-
-    assert metrics.latency == other.latency
-    taken = metrics.snapshot()
-    assert (taken.messages.sent, taken.clients["a"].sent) == (len(edges), len(edges))
-
-
 def test_the_queue_has_a_size_a_peak_and_overflows():
     """
     The peak stays when the queue is empty again.

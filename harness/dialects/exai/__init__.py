@@ -45,21 +45,15 @@ from harness.dialects.exai.frames import (
     StreamChunk,
 )
 from harness.dialects.exai.reading import (
-    UNREADABLE,
     FrameError,
     decode_request,
     encode,
-    frame_error,
     peek,
-    read_request,
     tool_name,
     usable_session_id,
 )
 
 __all__ = [
-    "read_request",
-    "frame_error",
-    "UNREADABLE",
     "CLOSE_GOING_AWAY",
     "CLOSE_HELLO_TIMEOUT",
     "CLOSE_INVALID_HELLO",

@@ -20,9 +20,7 @@ __all__ = [
     "decode_reply",
     "decode_request",
     "encode",
-    "frame_error",
     "peek",
-    "read_request",
     "tool_name",
     "usable_session_id",
 ]
@@ -55,9 +53,7 @@ class FrameError(Exception):
 
 
 encode = msgspec.json.Encoder().encode
-read_request: Callable[[bytes | str], Request] = msgspec.json.Decoder(Request).decode
-"""As `decode_request`; what is none raises one of `UNREADABLE`, for `frame_error` to explain."""
-
+_decode_request: Callable[[bytes | str], Request] = msgspec.json.Decoder(Request).decode
 decode_reply: Callable[[bytes | str], Reply] = msgspec.json.Decoder(Reply).decode
 _OPS: Final = sorted(str(shape.__struct_config__.tag) for shape in get_args(Request))
 
@@ -75,9 +71,9 @@ def decode_request(frame: bytes | str) -> Request:
         FrameError: If it is no JSON object, names no known op, or has wrong types.
     """
     try:
-        return read_request(frame)
+        return _decode_request(frame)
     except UNREADABLE as error:
-        raise frame_error(frame, str(error)) from None
+        raise _frame_error(frame, str(error)) from None
 
 
 _PEEKED: Final = 4096
@@ -115,7 +111,7 @@ _NEXT: Final = re.compile(r'[{,][ \t\r\n]*"')
 _COLON: Final = re.compile(r'[ \t\r\n]*:[ \t\r\n]*"')
 
 
-def frame_error(frame: bytes | str, message: str) -> FrameError:
+def _frame_error(frame: bytes | str, message: str) -> FrameError:
     """Find out how much of a bad frame can be read, so that the reply can name it."""
     try:
         value = msgspec.json.decode(frame)

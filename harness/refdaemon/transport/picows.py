@@ -125,7 +125,8 @@ class _Wire(WSListener):
 
     def send_all(self, messages: Sequence[bytes]) -> None:
         # These bytes go past picows, so it cannot keep them from following a close frame.
-        if self._transport.is_close_frame_sent or self._transport.is_disconnected:
+        gone = self._transport.is_close_frame_sent or self._transport.is_disconnected
+        if self._closing or gone:
             return
         parts: list[bytes] = []
         for data in messages:
@@ -199,14 +200,15 @@ class _Wire(WSListener):
         elif not frame.fin:
             self._parts = bytearray(frame.get_payload_as_bytes())
             self._parts_are_text = is_text
-        elif frame.payload_size < LARGE_BYTES or self._wants(frame):
+        elif self._wants(frame.get_payload_as_memoryview()):
             self._deliver(frame.get_payload_as_bytes(), is_text=is_text)
 
-    def _wants(self, frame: WSFrame) -> bool:
-        size = frame.payload_size
-        if self._handler.wants(size):
+    def _wants(self, payload: bytearray | memoryview) -> bool:
+        """Whether the handler reads it; if not, it was told."""
+        size = len(payload)
+        if size < LARGE_BYTES or self._handler.wants(size):
             return True
-        self._handler.unwanted(bytes(frame.get_payload_as_memoryview()[:HEAD_BYTES]), size)
+        self._handler.unwanted(bytes(payload[:HEAD_BYTES]), size)
         return False
 
     def _deliver(self, message: bytes, *, is_text: bool) -> None:
@@ -225,8 +227,9 @@ class _Wire(WSListener):
         if len(self._parts) > self._max_bytes:
             self.close(1009, f"message above {self._max_bytes} bytes", within_s=CLOSE_WITHIN_S)
         elif frame.fin:
-            message, self._parts = bytes(self._parts), None
-            self._deliver(message, is_text=self._parts_are_text)
+            parts, self._parts = self._parts, None
+            if self._wants(parts):
+                self._deliver(bytes(parts), is_text=self._parts_are_text)
 
     def _control(self, kind: WSMsgType, payload: bytes) -> None:
         if kind is WSMsgType.PING:

@@ -277,7 +277,9 @@ class Connections:
             if peer.transport is transport:
                 self._broke(peer, transport)
             return False
-        peer.figures.sent_all(int(self._clock() * 1e9), since_ns)
+        now_ns, sent = int(self._clock() * 1e9), peer.figures.sent
+        for each_ns in since_ns:
+            sent(now_ns - each_ns)
         return True
 
     def _expires_next(self, peer: Peer) -> bool:

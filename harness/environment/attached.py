@@ -128,10 +128,6 @@ class AttachedDaemon:
     async def unlimit(self) -> None:
         """It was never limited."""
 
-    async def silent(self) -> bool:
-        """Nobody waits for the end of what others run."""
-        return False
-
     async def connections(self) -> int | None:
         """How many connections it has, as the kernel tells; None where it does not."""
         # Of another machine's connections it knows nothing.
@@ -141,6 +137,10 @@ class AttachedDaemon:
     def stand_in(self) -> StandIn:
         """None: where it stands is not ours."""
         return nobody(_NOT_OURS)
+
+    async def ending(self) -> bool:
+        """Nobody waits for the end of what others run."""
+        return False
 
     async def mark(self) -> Mark:
         """Nobody here knows."""
@@ -232,6 +232,10 @@ class AttachedProxy:
     def witness(self) -> Control | None:
         """A server of ours tells itself."""
         return self.control if self._tells else None
+
+    async def ending(self) -> bool:
+        """Nobody waits for the end of what others run."""
+        return False
 
     async def mark(self) -> Mark:
         """Nobody here knows."""

@@ -257,6 +257,11 @@ class Boxed:
         self.use(quickly=True)
         return self._seen and not kernel.listens(port, of=self._pid)
 
+    def is_dying(self) -> bool:
+        """Whether its first process ends; False where this machine does not see it."""
+        self.use(quickly=True)
+        return self._seen and kernel.is_dying(self._pid)
+
     def end(self, *, within_s: float | None = None) -> None:
         """
         End its processes, after that many seconds of asking them to; None: at once, and so where

@@ -130,6 +130,10 @@ class ContainerProxy:
         """How it ended, where nobody asked it to."""
         return self.program.state if self._version and not self.program.alive else None
 
+    async def ending(self) -> bool:
+        """Whether it was killed, or exits, as far as the kernel tells."""
+        return await in_thread(self.program.is_dying)
+
     async def start(self) -> None:
         """Start it, where it does not run yet."""
         if self._box is None:

@@ -328,6 +328,10 @@ class ContainerSite(ABC):
         """Whether nobody listens in its container any more, as far as the kernel tells."""
         return await in_thread(self.program.silent_on, self.inner_address.port)
 
+    async def ending(self) -> bool:
+        """Whether it was killed, exits, or listens no longer, unasked."""
+        return self._wanted and (await in_thread(self.program.is_dying) or await self.silent())
+
     async def mark(self) -> Mark:
         """This moment."""
         return await in_thread(self.program.mark)

@@ -6,16 +6,27 @@ is told.
 from __future__ import annotations
 
 import ipaddress
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-__all__ = ["connections", "hears", "held_open", "is_readable", "listeners", "listens"]
+__all__ = [
+    "connections",
+    "hears",
+    "held_open",
+    "is_dying",
+    "is_readable",
+    "listeners",
+    "listens",
+]
 
 _TABLES: Final = ("tcp", "tcp6")
 _ESTABLISHED: Final = "01"
 _LISTENS: Final = "0A"
+# PF_EXITING of linux/sched.h.
+_EXITING: Final = 0x4
 
 
 def is_readable() -> bool:
@@ -67,11 +78,33 @@ def hears(pid: int, number: int) -> bool:
     none does that is gone. proc(5), SigCgt and SigBlk.
     """
     try:
-        rows = Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines()
+        return _is_among(number, pid, ("SigCgt:", "SigBlk:"))
     except OSError:
         return False
-    masks = (row.split()[1] for row in rows if row.startswith(("SigCgt:", "SigBlk:")))
-    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
+
+
+def is_dying(pid: int) -> bool:
+    """
+    Whether a process ends, whatever is still open of it: it was sent SIGKILL, is in the middle of
+    its exit, or is gone. proc(5), SigPnd, ShdPnd, and the flags in stat; False where there is
+    no /proc.
+    """
+    if not is_readable():
+        return False
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
+        killed = _is_among(signal.SIGKILL, pid, ("SigPnd:", "ShdPnd:"))
+    except OSError:
+        return True
+    # Its name, in parentheses, may hold anything.
+    flags = int(stat.rpartition(")")[2].split()[6])
+    return killed or bool(flags & _EXITING)
+
+
+def _is_among(number: int, pid: int, masks: tuple[str, ...]) -> bool:
+    rows = Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines()
+    found = (int(row.split()[1], 16) for row in rows if row.startswith(masks))
+    return any(mask >> (number - 1) & 1 for mask in found)
 
 
 def _table(name: str, pid: int | None) -> Path:

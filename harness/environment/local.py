@@ -133,6 +133,10 @@ class LocalProxy:
         """How it ended, where nobody asked it to."""
         return self.program.state if self._ready and not self.program.alive else None
 
+    async def ending(self) -> bool:
+        """Whether it was killed, or exits, as far as the kernel tells."""
+        return self.program.is_dying()
+
     async def start(self) -> None:
         """Start it on a port of its own, where it does not run yet."""
         if self._program is not None:

@@ -257,6 +257,10 @@ class LocalSite(ABC):
         """Whether nobody listens for it any more, as far as the kernel tells."""
         return kernel.is_readable() and not kernel.listens(self.address.port)
 
+    async def ending(self) -> bool:
+        """Whether it was killed, exits, or listens no longer, unasked."""
+        return self._wanted and (self.program.is_dying() or await self.silent())
+
     async def mark(self) -> Mark:
         """This moment."""
         return Mark(self.log_bytes())

@@ -54,6 +54,12 @@ class Part(Protocol):
     def trouble(self) -> str | None:
         """How it ended, where nobody asked it to."""
 
+    async def ending(self) -> bool:
+        """
+        Whether its end has begun, unasked, as far as the kernel tells: it closed its sockets, or
+        it was killed. False where it is not ours.
+        """
+
     async def start(self) -> None:
         """Set it going where it is not; it need not be ready yet."""
 
@@ -162,9 +168,6 @@ class DaemonSite(Site, Protocol):
     @property
     def effects_file(self) -> Path | None:
         """Where the daemon's effects go; None where nobody can know."""
-
-    async def silent(self) -> bool:
-        """Whether nobody listens for it any more: closing its sockets is how its end begins."""
 
     async def connections(self) -> int | None:
         """How many connections it has, as the kernel tells; None where it does not."""

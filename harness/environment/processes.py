@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from harness.clock import now
+from harness.environment import kernel
 from harness.environment.logs import Log
 from harness.environment.owner import own_name
 from harness.environment.reaper import OWNER, PROGRAM, RUN_ID, carriers
@@ -107,6 +108,10 @@ class Program:
     def alive(self) -> bool:
         """Whether it runs, be it in a process that it forked before its first one ended."""
         return self.exit_code is None or bool(carriers(self.run_id, self.name))
+
+    def is_dying(self) -> bool:
+        """Whether its newest process ends, as far as the kernel tells."""
+        return kernel.is_dying(self.pid)
 
     @property
     def state(self) -> str:

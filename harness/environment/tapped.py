@@ -82,6 +82,10 @@ class Tapped:
         """How either ended, where nobody asked it to."""
         return self._server.trouble or self._tap.trouble
 
+    async def ending(self) -> bool:
+        """Whether either was killed, or exits."""
+        return await self._server.ending() or await self._tap.ending()
+
     @property
     def abilities(self) -> Mapping[str, str | None]:
         """Those of the server. The relays tell what passed, not what a toxic did to it."""

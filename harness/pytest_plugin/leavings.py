@@ -17,7 +17,9 @@ from harness.pytest_plugin.watch import shown
 __all__ = ["Leavings", "seen_ended"]
 
 _TASKS_S: Final = 5.0
-_ENDING_S: Final = 2.0
+# An engine that has much to do tells late of an end.
+_ENDING_S: Final = 5.0
+_CLOSING_S: Final = 2.0
 _POLL_S: Final = 0.005
 _NEXT: Final = {
     "put it away in the test: `async with` does, whatever happens": {
@@ -39,11 +41,13 @@ def ended(environment: Environment) -> list[tuple[str, str]]:
     return [(name, f"{how} in the middle of the test, unasked") for name, how in troubles if how]
 
 
-async def seen_ended(environment: Environment) -> list[tuple[str, str]]:
-    """The same; of a daemon that begins to end, the end is waited for."""
+async def seen_ended(environment: Environment, *but: str) -> list[tuple[str, str]]:
+    """The same; where an end has begun, it is waited for. Not asked are those named."""
     gone = ended(environment)
-    if not gone and await environment.stack.site.silent():
-        gone = await _ends(environment)
+    parts = () if gone else environment.stack.parts.items()
+    for name, part in parts:
+        if name not in but and await part.ending():
+            return await _ends(environment)
     return gone
 
 
@@ -101,7 +105,7 @@ class Leavings:
             own: Whether its daemon is its own; else somebody will look at that.
             others: Proxies of its server that are neither its own nor left by it.
         """
-        self.gone = await seen_ended(environment) if own else ended(environment)
+        self.gone = await seen_ended(environment, *(() if own else ("daemon",)))
         self.found += [("fault", f"{name} was never put on") for name in environment.idle]
         self.found += [("fault", f"{name} was still in place") for name in _in_place(environment)]
         self.found += [
@@ -128,7 +132,7 @@ class Leavings:
         seen = kernel.is_readable() and environment.address.is_loopback
         if not seen or await _all_closed(environment):
             return
-        deadline = now() + _ENDING_S
+        deadline = now() + _CLOSING_S
         while (held := kernel.held_open(environment.address.port)) and now() < deadline:
             await asyncio.sleep(_POLL_S)
         if held:

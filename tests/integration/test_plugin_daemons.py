@@ -21,8 +21,13 @@ _SUITE = {
     import sys
     from websockets.asyncio.server import serve
 
+    ballast = []
+
     async def behave(connection):
         async for message in connection:
+            if message == "grow":
+                # The more it has, the longer its end takes.
+                ballast.append(b"x" * (192 << 20))
             if message == "exit":
                 print("the last word", file=sys.stderr, flush=True)
                 over.set()
@@ -145,6 +150,13 @@ _ENDS = """
         # Its connection is closed before its process is gone.
         await tell_to_exit(harness_environment)
 
+    @pytest.mark.harness_isolation("daemon")
+    async def test_9_just_killed(harness_environment):
+        # All of it is open still: it is in the middle of giving its memory back.
+        async with harness_environment.client() as client:
+            await client.call("grow")
+        kill(harness_environment.stack.site.program)
+
     async def test_8_proxy_removed(harness_environment):
         # It harms nobody: everybody has a proxy of their own.
         await harness_environment.control.delete(harness_environment.name)
@@ -193,6 +205,12 @@ def test_a_daemon_that_is_just_exiting_is_told(ended: Outcome, n: int) -> None:
     """Its own test is over before its process is."""
     assert ended.ends()[f"test_9_just_exiting[{n}]"] == ["error"]
     assert "the daemon exited with 3" in ended.complaint(f"test_9_just_exiting[{n}]")
+
+
+def test_a_daemon_that_was_just_killed_is_told(ended: Outcome) -> None:
+    """Before its sockets are closed."""
+    assert ended.ends()["test_9_just_killed"] == ["error"]
+    assert "the daemon killed by SIGKILL" in ended.complaint("test_9_just_killed")
 
 
 @pytest.mark.parametrize("test", ["test_1_exits", "test_2_own_exits"])

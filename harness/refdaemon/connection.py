@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-from harness.clock import clock_id, now, now_ns
+from harness.clock import clock_id, now_ns
 from harness.dialects import exai
 from harness.dialects.exai import FrameError
 from harness.refdaemon import requests
-from harness.refdaemon.session import Session, SpoiltSession
+from harness.refdaemon.hello import NO_HELLO, TurnedAway, read_hello, session_for
+from harness.refdaemon.resting import Resting
+from harness.refdaemon.session import Session
 from harness.refdaemon.state import State
 from harness.refdaemon.transport.base import LARGE_BYTES, Cause, Wire
 from harness.resilience.admission import Gate
@@ -50,7 +51,7 @@ class Connection:
         "_held",
         "_peer",
         "_replaced",
-        "_rests_until_s",
+        "_resting",
         "_session",
         "_state",
         "_timer",
@@ -69,8 +70,8 @@ class Connection:
         self._awaits_pong = False
         self._replaced = False
         self._gone = False
-        # After large messages; 0 while it does not rest.
-        self._rests_until_s = 0.0
+        # Made where a large message comes: few ever send one.
+        self._resting: Resting | None = None
         # Frames that one read brought after the peer had become crowded; few ever have any.
         self._held: deque[bytes | str] | None = None
         # What is waited for: a hello, or that a slow reader catches up.
@@ -129,7 +130,7 @@ class Connection:
         received_ns = now_ns()
         session, gate = self._session, self._gate
         if session is None or gate is None:
-            self._turn_away(exai.CLOSE_INVALID_HELLO, "invalid_hello")
+            self._turn_away(NO_HELLO)
             return
         now_s = received_ns / 1e9
         self._hear(1, now_s)
@@ -210,31 +211,18 @@ class Connection:
             self._lives()
 
     def _rest(self, size: int, now_s: float) -> None:
-        """
-        Read no more for a while, so that large messages of one do not hold up all.
-
-        One read may bring several: it rests from one after the other.
-        """
+        """Read no more for a while, so that large messages of one do not hold up all."""
         rate = self._state.config.admission.large_bytes_per_s
         if rate is None or self._gone:
             return
-        rests = self._rests_until_s > 0
-        self._rests_until_s = max(self._rests_until_s, now_s) + size / rate
-        if not rests:
+        self._resting = self._resting or Resting(self._read_on)
+        if self._resting.extend(size / rate, now_s):
             self.wire.pause_reading()
-            self._rest_on(now_s)
 
-    def _rest_on(self, now_s: float) -> None:
-        delay_s = self._rests_until_s - now_s
-        asyncio.get_running_loop().call_later(delay_s, self._rested)
-
-    def _rested(self) -> None:
-        now_s = now()
-        if self._rests_until_s > now_s:
-            self._rest_on(now_s)
-            return
-        self._rests_until_s = 0.0
-        if not (self._crowded or self._gone):
+    def _read_on(self) -> None:
+        """Unless something stands against it still."""
+        rests = self._resting is not None and self._resting.is_on
+        if not (rests or self._crowded or self._gone):
             self.wire.resume_reading()
 
     def crowded(self) -> None:
@@ -263,8 +251,7 @@ class Connection:
         if self._held:
             held, self._held = self._held, None
             self._take(tuple(held), now_ns())
-        if not (self._crowded or self._rests_until_s):
-            self.wire.resume_reading()
+        self._read_on()
 
     def lost(self, cause: Cause) -> None:
         """Count the end. Calls under way go on."""
@@ -353,46 +340,25 @@ class Connection:
     # Hello.
 
     def _hello(self, frame: bytes | str) -> None:
-        try:
-            hello = exai.decode_request(frame)
-        except FrameError as error:
-            if error.kind == "json" and "crash-on-array" in self._state.defects:
-                raise
-            if error.kind == "json" or error.op == "hello":
-                self._turn_away(exai.CLOSE_INVALID_HELLO, "invalid_hello")
-            else:
-                self._turn_away(exai.CLOSE_MISSING_HELLO, "missing_hello")
-            return
-        if not isinstance(hello, exai.Hello):
-            self._turn_away(exai.CLOSE_MISSING_HELLO, "missing_hello")
-        elif not requests.same(hello.token, self._state.config.server.token):
-            self._turn_away(exai.CLOSE_UNAUTHORIZED, "unauthorized")
+        hello = read_hello(self._state, frame)
+        if isinstance(hello, TurnedAway):
+            self._turn_away(hello)
         else:
             self._welcome(hello.session_id)
 
-    def _turn_away(self, code: int, error: str) -> None:
+    def _turn_away(self, why: TurnedAway) -> None:
         self._state.figures.counters.hellos_refused += 1
-        self._tell(exai.HelloAck(ok=False, error=error))
-        self.dismiss(code, error.replace("_", " "))
+        self._tell(exai.HelloAck(ok=False, error=why.error))
+        self.dismiss(why.code, why.error.replace("_", " "))
 
-    def _welcome(self, name: str | None) -> None:
+    def _welcome(self, wanted: str | None) -> None:
         state = self._state
-        if name is None or not exai.usable_session_id(name):
-            name = secrets.token_urlsafe(24)
-        session = state.sessions.get(name)
-        before = None if session is None else session.line
-        if before is None:
-            refused = state.admission.join(name)
-            if refused is not None:
-                state.figures.limits[refused.limit] += 1
-                self._turn_away(exai.CLOSE_OVERLOADED, "too_many_sessions")
-                return
-        else:
-            before.replaced()
-        resumed = session is not None
-        if session is None:
-            kind = SpoiltSession if state.defects else Session
-            session = state.sessions[name] = kind(state, name)
+        found = session_for(state, wanted)
+        if isinstance(found, TurnedAway):
+            self._turn_away(found)
+            return
+        session, resumed = found
+        name = session.name
         self._session = session
         self._gate = state.admission.gate(address=self._peer, session=name)
         # First: what was kept for the session leaves when it is attached.

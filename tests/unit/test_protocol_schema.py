@@ -115,13 +115,13 @@ def test_it_has_the_words_of_the_code():
         if rule["if"]["properties"]["code"].get("const") == "OVER_CAPACITY"
     )
     keys = {field.name for kind in (AdmissionSettings, ServerSettings) for field in fields(kind)}
-    source = (ROOT / "harness/refdaemon/connection.py").read_text()
+    source = (ROOT / "harness/refdaemon/hello.py").read_text()
 
     assert set(PARTS["fault"]["properties"]["code"]["enum"]) == {
         code for code in OUTCOMES if code.isupper()
     }
     assert set(PARTS["hello_ack"]["properties"]["error"]["enum"]) == set(
-        re.findall(r'_turn_away\(exai\.\w+, "(\w+)"\)', source)
+        re.findall(r'TurnedAway\(exai\.\w+, "(\w+)"\)', source)
     )
     assert PARTS["hello_ack"]["properties"]["promises"]["items"]["enum"] == PROMISES
     assert set(details["properties"]["limit"]["enum"]) <= keys

@@ -179,8 +179,7 @@ class Connection:
             try:
                 request = exai.decode_request(frame)
             except FrameError as error:
-                if error.kind == "json" and "crash-on-array" in state.defects:
-                    raise
+                requests.meet(state, error)
                 requests.complain(state, session, error, received_ns)
                 continue
             if type(request) is exai.CallTool and limited is None:

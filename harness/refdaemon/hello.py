@@ -36,8 +36,7 @@ def read_hello(state: State, frame: bytes | str) -> exai.Hello | TurnedAway:
     try:
         hello = exai.decode_request(frame)
     except FrameError as error:
-        if error.kind == "json" and "crash-on-array" in state.defects:
-            raise
+        requests.meet(state, error)
         return NO_HELLO if error.kind == "json" or error.op == "hello" else _ANOTHER_FRAME
     if not isinstance(hello, exai.Hello):
         return _ANOTHER_FRAME

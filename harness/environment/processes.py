@@ -110,8 +110,10 @@ class Program:
         return self.exit_code is None or bool(carriers(self.run_id, self.name))
 
     def is_dying(self) -> bool:
-        """Whether its newest process ends, as far as the kernel tells."""
-        return kernel.is_dying(self.pid)
+        """Whether its newest process ends, or who runs in its place, as far as the kernel tells."""
+        ended = self.exit_code is not None
+        pids = carriers(self.run_id, self.name) if ended else [self.pid]
+        return all(map(kernel.is_dying, pids))
 
     @property
     def state(self) -> str:

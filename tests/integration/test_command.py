@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,18 @@ async def test_a_daemon_in_the_background_is_killed_and_comes_back(tmp_path: Pat
 
     assert len(before) == len(after) == 1
     assert before != after
+
+
+async def test_a_daemon_in_the_background_ends_when_that_does(tmp_path: Path) -> None:
+    """Not with what was started."""
+    async with Place(tmp_path, Scripted(script="{reference} &")) as here:
+        site = here.stack.site
+        (serves,) = carriers(here.stack.run_id, "daemon")
+        assert site.program.exit_code == 0
+        assert not await site.ending()
+
+        os.kill(serves, signal.SIGKILL)
+        assert await site.ending()
 
 
 async def test_an_api_port_that_is_taken(tmp_path: Path) -> None:

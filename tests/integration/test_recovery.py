@@ -206,7 +206,12 @@ async def test_a_daemon_that_ends_sends_what_waits_first(stand: Stand) -> None:
     A client that did not read reads again while the daemon ends: it gets what was under way to it,
     then what was kept, and then 1001.
     """
-    patience = {"server.close_timeout_s": 30, "server.slow_reader_s": 60}
+    patience = {
+        "server.close_timeout_s": 30,
+        "server.slow_reader_s": 60,
+        # However little is left of what those in between can hold, what comes after it is kept.
+        "connections.high_water_bytes": 0,
+    }
     async with stand(*options(patience)) as daemon, daemon.raw(receive_bytes=4096) as peer:
         asked = [("kept", "sleep", {"ms": 3_000})]
         # More than all that stands between the two can hold.

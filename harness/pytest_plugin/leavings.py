@@ -41,14 +41,16 @@ def ended(environment: Environment) -> list[tuple[str, str]]:
     return [(name, f"{how} in the middle of the test, unasked") for name, how in troubles if how]
 
 
-async def seen_ended(environment: Environment, *but: str) -> list[tuple[str, str]]:
+async def seen_ended(
+    environment: Environment, *, but: Collection[str] = ()
+) -> list[tuple[str, str]]:
     """The same; where an end has begun, it is waited for. Not asked are those named."""
-    gone = ended(environment)
-    parts = () if gone else environment.stack.parts.items()
-    for name, part in parts:
+    if gone := ended(environment):
+        return gone
+    for name, part in environment.stack.parts.items():
         if name not in but and await part.ending():
             return await _ends(environment)
-    return gone
+    return []
 
 
 async def _ends(environment: Environment) -> list[tuple[str, str]]:
@@ -105,7 +107,7 @@ class Leavings:
             own: Whether its daemon is its own; else somebody will look at that.
             others: Proxies of its server that are neither its own nor left by it.
         """
-        self.gone = await seen_ended(environment, *(() if own else ("daemon",)))
+        self.gone = await seen_ended(environment, but=() if own else ("daemon",))
         self.found += [("fault", f"{name} was never put on") for name in environment.idle]
         self.found += [("fault", f"{name} was still in place") for name in _in_place(environment)]
         self.found += [

@@ -43,18 +43,19 @@ async def test_f12_a_call_gives_its_place_back_however_it_ends(case: Case, tmp_p
         await peer.health_when("calls_executed", 1)
         for request_id in ("a", "b"):
             await peer.send(**sleep(request_id, 100))
-        together = [await _end_of(peer, "a"), await _end_of(peer, "b")]
+        together = [await _end_of(peer, "a", "b") for _ in range(2)]
 
     assert late["error"]["code"] == "TIMEOUT"
-    assert [frame["ok"] for frame in together] == [True, True]
+    # Which of two that are equally long ends first is nobody's promise.
+    assert {frame["request_id"]: frame["ok"] for frame in together} == {"a": True, "b": True}
 
 
-async def _end_of(peer: Peer, request_id: str) -> dict[str, Any]:
-    """The answer to a call, past what is told of it before."""
+async def _end_of(peer: Peer, *request_ids: str) -> dict[str, Any]:
+    """The answer to one of these calls, past what is told of them before."""
     frame = await peer.receive()
     while frame["op"] == "progress":
         frame = await peer.receive()
-    assert frame["request_id"] == request_id, frame
+    assert frame["request_id"] in request_ids, frame
     return frame
 
 

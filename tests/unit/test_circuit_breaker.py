@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
@@ -137,6 +139,31 @@ def test_no_rounding_keeps_it_open_when_no_time_is_left(opened_s: float, open_s:
     assert one.state == "half_open"
     clock.now_s += open_s
     assert one.state == "open"
+
+
+def said_by_report(one: Breaker) -> float | None:
+    return one.report().retry_after_s
+
+
+def said_by_refusal(one: Breaker) -> float | None:
+    with pytest.raises(BreakerOpen) as caught:
+        one.admit()
+    return caught.value.retry_after_s
+
+
+@pytest.mark.parametrize("said", [said_by_report, said_by_refusal])
+def test_how_long_it_is_open_is_of_the_moment_of_its_state(
+    said: Callable[[Breaker], float | None],
+):
+    """
+    A second passes at each look at the clock: an open one never says less than no time.
+    """
+    seconds = count(1000.0)
+    settings = BreakerSettings(failures=1, open_s=1.5)
+    one = Breaker("peer", clock=lambda: next(seconds), settings=settings)
+    fail(one)
+
+    assert said(one) == 0.5
 
 
 def test_an_open_breaker_calls_nothing_and_says_how_long():

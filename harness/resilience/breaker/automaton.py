@@ -113,13 +113,13 @@ class Breaker:
     def report(self) -> BreakerReport:
         """What there is to know of it, at this moment."""
         with self._lock:
-            self._settle()
+            retry_after_s = self._settle()
             calls, failed, slow = (0, 0, 0) if self._window is None else self._window.counts
             report = BreakerReport(
                 name=self.name,
                 state=self._state,
                 since_s=self._since_s,
-                retry_after_s=self._retry_after_s(),
+                retry_after_s=retry_after_s,
                 failures_in_a_row=self._streak,
                 window_calls=calls,
                 window_failed=failed,
@@ -225,18 +225,16 @@ class Breaker:
             BreakerOpen: If there is none to be had.
         """
         permit: Permit | None = None
-        retry_after_s: float | None = None
         with self._lock:
-            state = self._settle()
-            if state == "closed" or (
-                state == "half_open" and self._probing < self._settings.probes
+            retry_after_s = self._settle()
+            if self._state == "closed" or (
+                self._state == "half_open" and self._probing < self._settings.probes
             ):
-                self._probing += state == "half_open"
+                self._probing += self._state == "half_open"
                 started_s = self._clock() if self._timed else None
                 permit = Permit(self._end, self._counting, self._epoch, started_s)
             else:
                 self._refusals += 1
-                retry_after_s = self._retry_after_s()
         self._tell()
         if permit is None:
             if retry_after_s is None:
@@ -277,10 +275,10 @@ class Breaker:
             self._state == "closed" and self._window is None and self._counting.kind_of is None
         )
 
-    def _settle(self) -> State:
-        """Do what time has brought about; the state then."""
+    def _settle(self) -> float | None:
+        """Do what time has brought about; for how many seconds it is still open, None if not."""
         if self._state == "closed":
-            return self._state
+            return None
         now_s = self._clock()
         # One that went back must not keep a breaker open for longer than it was to be.
         self._since_s = min(self._since_s, now_s)
@@ -288,10 +286,14 @@ class Breaker:
         if self._state == "half_open" and now_s >= self._since_s + settings.half_open_s:
             why = f"half-open for {settings.half_open_s:g} s without a verdict"
             self._move("open", self._since_s + settings.half_open_s, why)
-        # The same sum as in `_retry_after_s`: by a difference, "another 0 s" could be refused.
-        if self._state == "open" and now_s >= self._since_s + settings.open_s:
-            self._move("half_open", now_s, f"open for {settings.open_s:g} s")
-        return self._state
+        if self._state != "open":
+            return None
+        # One sum and one look at the clock, or "another 0 s" and less could be refused.
+        until_s = self._since_s + settings.open_s
+        if now_s < until_s:
+            return until_s - now_s
+        self._move("half_open", now_s, f"open for {settings.open_s:g} s")
+        return None
 
     def _end(self, epoch: int, verdict: Verdict, started_s: float | None) -> None:
         """A call that was let in has ended. Takes the lock."""
@@ -356,11 +358,6 @@ class Breaker:
     def _forget(self) -> None:
         self._streak = self._probing = self._successes = 0
         self._window = window_of(self._settings)
-
-    def _retry_after_s(self) -> float | None:
-        if self._state != "open":
-            return None
-        return self._since_s + self._settings.open_s - self._clock()
 
     def _tell(self) -> None:
         """Tell the observers, the lock released: they may ask the breaker things."""

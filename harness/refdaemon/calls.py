@@ -223,7 +223,11 @@ class Calls:
         del self._asked[request_id]
         if asker.overdue is not None:
             asker.overdue.cancel()
-        began_ns = work.began_ns or None
+        # Who came to a call that ran had it begin as he came.
+        began_ns = max(work.began_ns, asker.received_ns) if work.began_ns else None
+        if not work.askers:
+            # First: who has the answer may call again at once.
+            self._free(work)
         self._answer(request_id, fault, asker.received_ns, began_ns, now_ns())
         if not work.askers:
             self.keys.forget(work.kept)

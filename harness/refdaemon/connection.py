@@ -45,6 +45,7 @@ class Connection:
         "_admitted",
         "_awaits_pong",
         "_came",
+        "_closing",
         "_crowded",
         "_gate",
         "_gone",
@@ -69,7 +70,7 @@ class Connection:
         self._crowded = False
         self._awaits_pong = False
         self._replaced = False
-        self._gone = False
+        self._closing = self._gone = False
         # Made where a large message comes: few ever send one.
         self._resting: Resting | None = None
         # Frames that one read brought after the peer had become crowded; few ever have any.
@@ -226,7 +227,9 @@ class Connection:
 
     def crowded(self) -> None:
         """Its peer does not read: stop reading it, and after a while give it up."""
-        if self._gone or self._crowded or "unbounded-reader" in self._state.defects:
+        if self._closing or self._gone or self._crowded:
+            return
+        if "unbounded-reader" in self._state.defects:
             return
         self._crowded = True
         self.wire.pause_reading()
@@ -236,7 +239,7 @@ class Connection:
 
     def writable(self) -> None:
         """The peer has taken what was held for it: go on where it stopped."""
-        if not self._crowded:
+        if self._closing or not self._crowded:
             return
         self._crowded = False
         if self._timer is not None:
@@ -251,6 +254,12 @@ class Connection:
             held, self._held = self._held, None
             self._take(tuple(held), now_ns())
         self._read_on()
+
+    def closing(self) -> None:
+        """What is answered from now on waits for the session's next connection."""
+        self._closing = True
+        if self._session is not None:
+            self._state.connections.closing(self._session.name, self)
 
     def lost(self, cause: Cause) -> None:
         """Count the end. Calls under way go on."""
@@ -332,6 +341,8 @@ class Connection:
 
     def shed(self) -> None:
         """Give up a peer that does not read; its session keeps what was meant for it."""
+        if self._closing:
+            return
         self._state.figures.counters.readers_shed += 1
         self._state.note("reader shed", {"peer": self._peer, "unread_bytes": self.wire.buffered()})
         self.dismiss(exai.CLOSE_OVERLOADED, "the peer does not read what it is sent")
@@ -367,6 +378,8 @@ class Connection:
         self._tell(ack)
         if self._timer is not None:
             self._timer.cancel()
+        # One before it may be crowded; what waits for room has this one's now.
+        session.crowded(crowded=False)
         session.line = self
         state.connections.attach(name, self)
         session.peer = state.connections.peer(name)

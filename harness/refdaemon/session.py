@@ -49,6 +49,7 @@ class Session:
     Attributes:
         line: Its connection; None while it has none.
         calls: Its calls.
+        forgotten: Whether it is; its calls may go on, and another may have its name.
         peer: Its handle in `State.connections`, once it was attached.
     """
 
@@ -59,6 +60,7 @@ class Session:
         "_room",
         "_state",
         "calls",
+        "forgotten",
         "line",
         "name",
         "peer",
@@ -68,6 +70,7 @@ class Session:
         self._state = state
         self._connections = state.connections
         self.name = name
+        self.forgotten = False
         self.peer: Peer | None = None
         self.line: Line | None = None
         self.calls = Calls(state, self)
@@ -109,6 +112,9 @@ class Session:
         peer, connections = self.peer, self._connections
         if peer is not None and connections.send_now(peer, messages, since_ns=since_ns):
             return
+        if self.forgotten:
+            self._state.figures.counters.replies_left += len(messages)
+            return
         for data in messages:
             connections.send(self.name, Message(data=data, critical=True))
         self._state.pulse.check()
@@ -120,6 +126,8 @@ class Session:
         Returns:
             False where the peer reads too slowly just now; see `has_room`.
         """
+        if self.forgotten:
+            return True
         data = encode(reply)
         delivery = self._connections.send(self.name, Message(data=data))
         return delivery.outcome == "sent" or self._room is None or self._room.is_set()

@@ -190,6 +190,7 @@ class State:
             return
         session = self.sessions.pop(name, None)
         if session is not None:
+            session.forgotten = True
             session.calls.keys.close()
             self.note("session expired", {"session": name})
 

@@ -86,7 +86,9 @@ class Work:
     async def chunk(self, index: int, text: str) -> None:
         """Send a part of the output; a peer that reads slowly makes it wait."""
         for request_id in list(self.askers):
-            while not self.session.say(StreamChunk(request_id, index, text)):
+            frame = StreamChunk(request_id, index, text)
+            # Whoever had its end meanwhile may use its id for another.
+            while request_id in self.askers and not self.session.say(frame):
                 await self.session.has_room()
         # Others have a turn, however fast the peer reads.
         await asyncio.sleep(0)

@@ -152,6 +152,9 @@ class _Peer:
         if self._name is not None and self._sender.connections is not None:
             self._sender.connections.writable(self._name)
 
+    def closing(self) -> None:
+        """`lost` follows."""
+
     def lost(self, cause: Cause) -> None:
         if self._name is not None:
             self._sender.lost(self._name, self._wire)

@@ -54,6 +54,9 @@ class Echo:
     def writable(self) -> None:
         self._wire.resume_reading()
 
+    def closing(self) -> None:
+        pass
+
     def lost(self, cause: Cause) -> None:
         pass
 

@@ -93,6 +93,9 @@ class Peer:
     def writable(self) -> None:
         self._daemon.connections.writable(self._session)
 
+    def closing(self) -> None:
+        self._daemon.connections.closing(self._session, self._wire)
+
     def lost(self, cause: Cause) -> None:
         self._daemon.connections.lost(self._session, self._wire)
 

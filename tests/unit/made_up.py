@@ -28,6 +28,7 @@ class MadeUp:
         failing: "before": `send` raises and nothing leaves. "after": it raises although the
             message left. "loses": the connection is lost within `send`.
         unread: What `buffered` says.
+        closing: Whether its closing began: nothing may be sent any more.
     """
 
     def __init__(self) -> None:
@@ -36,11 +37,12 @@ class MadeUp:
         self.unread = 0
         self.pings = 0
         self.closed: list[tuple[int, str, float]] = []
-        self.aborted = False
+        self.aborted = self.closing = False
         self.while_sending: Callable[[], object] | None = None
 
     def send(self, data: bytes, /) -> None:
         assert not self.aborted, "sent to a connection that was given up"
+        assert not self.closing, "sent to a connection that is closing"
         if self.failing == "before":
             raise ConnectionResetError("reset")
         if self.while_sending is not None:

@@ -105,6 +105,13 @@ class ConnectionsMachine(RuleBasedStateMachine):
         if peer.transport is not None:
             self.here.connections.lost(session, peer.transport)
 
+    @rule(session=SESSIONS)
+    def close(self, session: str) -> None:
+        transport = self.peers[session].transport
+        if transport is not None:
+            transport.closing = True
+            self.here.connections.closing(session, transport)
+
     @rule(session=SESSIONS, critical=st.booleans())
     def send(self, session: str, critical: bool) -> None:
         self.serial += 1
@@ -142,12 +149,12 @@ class ConnectionsMachine(RuleBasedStateMachine):
             name for name in peer.to_acknowledge[count:] if name.encode() not in peer.acknowledged
         ]
 
-    @rule(session=SESSIONS, unread=st.sampled_from([0, 10**9]))
-    def read_slowly(self, session: str, unread: int) -> None:
+    @rule(session=SESSIONS, unread=st.sampled_from([0, 10**9]), told=st.booleans())
+    def read_slowly(self, session: str, unread: int, told: bool) -> None:
         transport = self.peers[session].transport
         if transport is not None:
             transport.unread = unread
-            if not unread:
+            if not unread and told:
                 self.here.connections.writable(session)
 
     @rule(session=SESSIONS)
@@ -262,7 +269,7 @@ def test_a_long_life_of_two_sessions(seed: int, keep: Literal["until_acknowledge
 def step(life: ConnectionsMachine, chance: random.Random) -> None:
     """One of the rules, those most often without which the others have nothing to do."""
     session = chance.choice("ab")
-    match chance.choices(range(10), weights=(8, 6, 3, 2, 2, 2, 2, 2, 1, 3))[0]:
+    match chance.choices(range(11), weights=(8, 6, 3, 2, 2, 2, 2, 2, 1, 3, 1))[0]:
         case 0:
             life.send(session=session, critical=chance.random() < 0.8)
         case 1:
@@ -274,7 +281,8 @@ def step(life: ConnectionsMachine, chance: random.Random) -> None:
         case 4:
             life.lose(session=session)
         case 5:
-            life.read_slowly(session=session, unread=chance.choice([0, 10**9]))
+            told = chance.random() < 0.8
+            life.read_slowly(session=session, unread=chance.choice([0, 10**9]), told=told)
         case 6:
             life.repeat(session=session, which=chance.randint(0, 5))
         case 7:
@@ -283,3 +291,5 @@ def step(life: ConnectionsMachine, chance: random.Random) -> None:
             life.jump_back(seconds=chance.choice([0.001, 5, 1000]))
         case 9:
             life.hear(session=session)
+        case 10:
+            life.close(session=session)

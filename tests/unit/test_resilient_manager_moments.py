@@ -391,6 +391,40 @@ def test_a_slow_peer_of_a_half_open_breaker_is_looked_at_again_in_its_time():
     assert peer.got == [b"1"]
 
 
+def test_what_waited_and_left_with_what_came_after_it_waits_no_longer():
+    """
+    Also where what came is worth nothing later, and its peer never said that it has room.
+    """
+    here = Components(high_water_bytes=0)
+    peer = here.connect()
+    peer.unread = 1
+    here.send("1")
+    assert here.connections.waiting == 1
+
+    peer.unread = 0
+    here.send("2", critical=False)
+
+    assert peer.got == [b"1", b"2"]
+    assert here.connections.waiting == 0
+
+
+def test_nothing_leaves_by_a_connection_that_is_closing():
+    """
+    What counts waits for the next one, the rest is refused; of another one it says nothing.
+    """
+    here = Components()
+    before, peer = here.connect(), here.connect()
+    here.connections.closing("a", before)
+    here.send("1")
+    here.connections.closing("a", peer)
+
+    assert here.send("2", critical=False).why == "the connection is being closed"
+    assert here.send("3").outcome == "queued"
+    here.connections.writable("a")
+    assert peer.got == [b"1"]
+    assert here.connect().got[-1:] == [b"3"]
+
+
 def test_a_wrong_interval_is_told_without_what_it_would_contradict():
     """
     The default in its place is nobody's.

@@ -125,6 +125,9 @@ class Handler(Protocol):
     def writable(self) -> None:
         """After that: it has taken most of it."""
 
+    def closing(self) -> None:
+        """Its closing began, whoever began it; maybe told again. What is sent now is dropped."""
+
     def lost(self, cause: Cause) -> None:
         """The connection is gone."""
 

@@ -152,6 +152,7 @@ class _Wire(WSListener):
         if self._closing or self._transport.is_disconnected:
             return
         self._closing = True
+        self._handler.closing()
         self.sent_bytes += framed_bytes(2 + len(reason.encode()), masked=False)
         # The annotation says enum; the extension takes any integer.
         self._transport.send_close(code, reason.encode())  # type: ignore[arg-type]

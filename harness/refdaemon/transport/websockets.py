@@ -16,7 +16,7 @@ from typing import Final
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import Frame
+from websockets.frames import Frame, Opcode
 
 from harness.refdaemon.transport.base import (
     CLOSE_WITHIN_S,
@@ -33,6 +33,8 @@ from harness.refdaemon.transport.base import (
 __all__ = ["listen"]
 
 _PING: Final = "ping"
+# Where the library begins to wait if nobody says otherwise.
+_WRITE_LIMIT: Final = 32 * 1024
 
 
 class _Binary(bytes):
@@ -47,6 +49,7 @@ class _Connection(ServerConnection):
 
     received_bytes = 0
     sent_bytes = 0
+    on_closing: Callable[[], None] | None = None
     _cut_off: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -56,6 +59,8 @@ class _Connection(ServerConnection):
 
         def counting(frame: Frame) -> None:
             self.sent_bytes += framed_bytes(len(frame.data), masked=False)
+            if frame.opcode is Opcode.CLOSE and self.on_closing is not None:
+                self.on_closing()
             send_frame(frame)
 
         self.protocol.send_frame = counting  # type: ignore[method-assign]
@@ -68,7 +73,8 @@ class _Connection(ServerConnection):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.close_deadline is not None and self._cut_off is None:
-            self._cut_off = self.loop.call_later(CLOSE_WITHIN_S, self.transport.abort)
+            within_s = self.close_deadline - self.loop.time()
+            self._cut_off = self.loop.call_later(within_s, self.transport.abort)
 
 
 class _Wire:
@@ -96,6 +102,7 @@ class _Wire:
         gone = loop.create_task(self._connection.wait_closed())
         # A reader that is paused must learn of the end too.
         gone.add_done_callback(lambda _: self._may_read.set())
+        self._connection.on_closing = self._handler.closing
         self._handler.opened(self)
         try:
             await self._read()
@@ -141,6 +148,8 @@ class _Wire:
         if self._closing:
             return
         self._closing = True
+        self._handler.closing()
+        self._connection.close_timeout = within_s
         self._outbox.append((code, reason))
         self._something_to_send.set()
         # The peer's close frame cannot be seen while reading is paused.
@@ -252,6 +261,8 @@ async def listen(new_handler: Callable[[], Handler], options: ListenOptions) -> 
         ping_interval=None,
         close_timeout=CLOSE_WITHIN_S,
         max_size=options.max_bytes,
+        # By its end a `send` has left no more than counts as written, so nobody has to look again.
+        write_limit=min(_WRITE_LIMIT, options.high_water_bytes // 4),
         logger=log,
         create_connection=_Connection,
         backlog=1024,

@@ -175,6 +175,12 @@ class Connections:
             self._detach(peer, now_s)
             self._settle(peer, now_s)
 
+    def closing(self, session: str, transport: Transport) -> None:
+        """That connection is closing: what is sent from now on is kept, or refused."""
+        peer = self._peers.get(session)
+        if peer is not None and peer.transport is transport:
+            peer.closing = True
+
     def heard(self, session: str) -> None:
         """Something came from the peer: a pong, a part of a message."""
         peer = self._peers.get(session)
@@ -237,7 +243,7 @@ class Connections:
         delivery = self._sending.send(peer, message)
         if delivery is not SENT or self._expires_next(peer):
             self._settle(peer, self._clock())
-        elif message.critical:
+        elif message.critical or peer.counted:
             self._after(peer)
         return delivery
 

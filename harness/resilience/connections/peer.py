@@ -24,7 +24,7 @@ class Peer:
         gone_s: Since when it has no connection.
         due_s: When time alone next changes something about it, None where it never does.
         connection: The number of its present or last connection.
-        closing: Whether it is being closed by us.
+        closing: Whether it is being closed.
         flushing: Whether its outbox is being emptied just now.
         counted: How many of its messages are in the figure of all that wait.
     """

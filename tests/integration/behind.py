@@ -17,7 +17,7 @@ from harness.environment.base import Environment
 __all__ = ["PATIENCE_S", "asking", "connected", "provider"]
 
 PATIENCE_S = 0.5
-"""How long the daemon waits for its provider, in seconds."""
+"""How long the daemon waits for its provider, in seconds, where a test does not say it."""
 
 _PROVIDER = """
 import hashlib, json, os, sys, time
@@ -95,9 +95,9 @@ def provider(**changes: object) -> Provider:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def asking(behind: Provider | None = None) -> Daemon:
+def asking(behind: Provider | None = None, *, patience_s: float = PATIENCE_S) -> Daemon:
     """A daemon that asks its provider each message but "ping", and says what came of it."""
-    words = ("-c", _DAEMON, *_LISTEN, "{provider}", str(PATIENCE_S))
+    words = ("-c", _DAEMON, *_LISTEN, "{provider}", str(patience_s))
     return Command(
         template=("{python}", *words),
         dialect=Plain(),

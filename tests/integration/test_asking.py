@@ -438,7 +438,7 @@ async def test_questions_go_on_side_by_side(provider: ProviderProcess):
     A slow one holds up nobody.
     """
     one = asker(provider.url)
-    slow = asyncio.create_task(ask(one, "slow", delay_ms=300))
+    slow = asyncio.create_task(ask(one, "slow", delay_ms=2000))
     await provider.health_when("running", 1)
     texts = await asyncio.gather(*(ask(one, f"k{n}") for n in range(50)))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import Any
 
 import pytest
 
@@ -34,6 +33,7 @@ from tests.integration.tripping import (
     chat,
     closes,
     end_of,
+    first_of,
     half_open,
     key_of,
     opened,
@@ -114,12 +114,6 @@ async def test_half_open_lets_no_more_through_than_probes(stand: Stand) -> None:
     assert again["ok"]
 
 
-async def first_of(ends: list[asyncio.Future[dict[str, Any]]], count: int) -> list[dict[str, Any]]:
-    """So many answers, as they come."""
-    comes = asyncio.as_completed(ends)
-    return [await next(comes) for _ in range(count)]
-
-
 async def test_a_probe_that_fails_opens_it_again(stand: Stand) -> None:
     """
     For as long as the first time; meanwhile nobody goes through.
@@ -157,9 +151,9 @@ async def test_a_caller_without_patience_says_nothing_of_the_provider(
             # Where nothing holds it up the provider refuses work that takes longer than that.
             delay_ms = LONG_MS if fault is None else 0
             for _ in range(FAILURES * 2):
-                answer = await chat(first, delay_ms=delay_ms, timeout_ms=LONG_MS // 20)
+                answer = await chat(first, delay_ms=delay_ms, timeout_ms=LONG_MS // 4)
                 assert end_of(answer) == "TIMEOUT"
-        requests = await provider.requests()
+        requests = await eventually(provider.requests, lambda count: count >= FAILURES * 2)
         patient = await chat(first)
         breaker = (await daemon.status())["breakers"]["provider"]
 

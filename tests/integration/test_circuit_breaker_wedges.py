@@ -33,6 +33,7 @@ from tests.integration.tripping import (
     chat,
     closes,
     end_of,
+    first_of,
     half_open,
     opened,
 )
@@ -49,9 +50,10 @@ Wedge = Callable[[Standing, Provider, Callers], Awaitable[None]]
 async def probing(
     provider: Provider, clients: Callers, *, delay_ms: int = LONG_MS
 ) -> list[asyncio.Future[dict[str, Any]]]:
-    """All ask at once; the provider works on as many as may probe."""
+    """All ask at once; the provider works on as many as may probe, the others were refused."""
     ends = [asks(client, delay_ms=delay_ms) for client in clients.all]
     await provider.runs(PROBES)
+    await soon(first_of(ends, CALLERS - PROBES))
     return ends
 
 
@@ -87,10 +89,13 @@ async def timed_out(daemon: Standing, provider: Provider, clients: Callers) -> N
 async def killed(daemon: Standing, provider: Provider, clients: Callers) -> None:
     """The provider dies over what it is asked; those who ask it then get nothing either."""
     ends = await probing(provider, clients)
+    # It opens when the provider dies, which may be long before all that a kill takes is done.
+    await reconfigured(daemon, {"breaker.open_s": 60})
     async with daemon.here.inject(Kill(), hop="provider"):
         found = [end_of(answer) for answer in await soon(asyncio.gather(*ends))]
         assert found.count("PROVIDER_ERROR") == PROBES
         assert end_of(await chat(clients.first)) == "SERVICE_UNAVAILABLE"
+    await reconfigured(daemon, {"breaker.open_s": OPEN_S})
 
 
 async def frozen(daemon: Standing, provider: Provider, clients: Callers) -> None:

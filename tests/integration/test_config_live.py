@@ -97,7 +97,7 @@ async def test_fewer_calls_at_a_time_are_for_those_to_come(stand: Stand) -> None
                 op="call_tool", request_id=f"s{n}", name="sleep", arguments={"ms": 1500}
             )
         await peer.health_when("running_calls", 3)
-        await by_signal(daemon, {limit: 2})
+        await by_reload(daemon, {limit: 2})
         refused = await peer.call("r", "sleep", ms=1)
         await by_put(daemon, {limit: 4})
         taken = await peer.call("t", "sleep", ms=1)

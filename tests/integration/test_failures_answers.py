@@ -139,7 +139,7 @@ async def test_f09_an_answer_is_its_requests_own(case: Case, tmp_path: Path):
     """
     Calls that are under way together and end in another order than they began.
     """
-    took = {"a": 150, "b": 50, "c": 100}
+    took = {"a": 600, "b": 50, "c": 100}
     async with case.daemon(tmp_path) as daemon, daemon.peer() as peer:
         for request_id, ms in took.items():
             await peer.send(**call(request_id, "sleep", ms=ms))

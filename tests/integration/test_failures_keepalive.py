@@ -56,8 +56,8 @@ async def test_f03_a_slow_network_is_no_dead_peer(case: Case, tmp_path: Path, co
     """
     keepalive = set_to({"connections.ping_interval_s": 0.1, "connections.ping_timeout_s": 2.0})
     slow = (
-        Latency(latency_ms=100, jitter_ms=20, stream="upstream"),
-        Latency(latency_ms=100, jitter_ms=20, stream="downstream"),
+        Latency(latency_ms=200, jitter_ms=20, stream="upstream"),
+        Latency(latency_ms=200, jitter_ms=20, stream="downstream"),
     )
     async with (
         case.daemon(tmp_path, *keepalive) as daemon,

@@ -123,7 +123,7 @@ async def test_f25_junk_at_the_door_is_shown_out(case: Case, tmp_path: Path):
     Who connects and goes, speaks no HTTP, half of it, or no hello, or half of that, holds nothing
     for longer than a hello may take.
     """
-    quick = set_to({"server.hello_timeout_s": 0.25, "server.close_timeout_s": 0.1})
+    quick = set_to({"server.hello_timeout_s": 1.0, "server.close_timeout_s": 0.1})
     async with (
         case.daemon(tmp_path, *quick) as daemon,
         daemon.peer() as other,

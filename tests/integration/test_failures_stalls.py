@@ -103,7 +103,7 @@ async def test_f27_a_lost_connection_is_no_flood_in_the_log(case: Case, tmp_path
     """
     many = 200
     most = set_to({"admission.max_inflight_per_session": many})
-    call = {"op": "call_tool", "name": "sleep", "arguments": {"ms": 300}}
+    call = {"op": "call_tool", "name": "sleep", "arguments": {"ms": 1500}}
     async with (
         case.daemon(tmp_path, *most) as daemon,
         daemon.peer() as other,

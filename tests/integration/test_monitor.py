@@ -476,7 +476,7 @@ async def test_a_slow_reader_of_events_is_dropped_and_no_other(
             lazy.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
             await eventually(seen.follows, lambda status: status == 503)
             for told in range(800):
-                subject.events.note("made up", {"padding": "x" * 10_000})
+                subject.events.note("made up", {"padding": "x" * 30_000})
                 assert (await reader.event())["seq"] == told + 1
 
             await eventually(seen.follows, lambda status: status == 200)

@@ -111,7 +111,7 @@ async def test_a_key_belongs_to_its_prompt(provider: ProviderProcess):
     """
     With another it is refused, also while the first runs; neither is executed twice.
     """
-    running = asyncio.create_task(provider.chat("slow", key="k", delay_ms=200))
+    running = asyncio.create_task(provider.chat("slow", key="k", delay_ms=1000))
     await provider.health_when("running", 1)
     early = await provider.chat("other", key="k")
     await running
@@ -139,7 +139,7 @@ async def test_who_leaves_ends_nothing(provider: ProviderProcess):
     """
     The work is finished and on file, and a repeat of the key gets its answer.
     """
-    leaving = asyncio.create_task(provider.chat("left", key="k", delay_ms=200))
+    leaving = asyncio.create_task(provider.chat("left", key="k", delay_ms=1000))
     await provider.health_when("running", 1)
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from dataclasses import replace
 from itertools import count
 
 import pytest
 
 from harness.client.resilient import ResilientSession
 from harness.clock import now
+from harness.environment.base import Environment
 from harness.environment.hops import EDGE
 from harness.errors import CallUnknown
 from harness.faults.base import Fault
@@ -36,11 +38,22 @@ BOUND_S = 8.0
 # Long enough to freeze a container.
 ANSWER_S = 2.0
 PERSISTENT = RetrySettings(attempts=1000, base_s=0.01, cap_s=0.1, proof_s=0, budget=100_000)
+# Not again before a connection that is about to end has ended.
+UNHURRIED = replace(PERSISTENT, base_s=1, cap_s=1, jitter="none")
 
 
 def patient() -> Breaker:
     """One that stays closed, whatever comes."""
     return Breaker("daemon", clock=now, settings=BreakerSettings(failures=10**6))
+
+
+def resilient(here: Environment, retry: RetrySettings) -> ResilientSession:
+    """A client that goes on."""
+    return ResilientSession(
+        lambda session_id: here.client(session_id=session_id, call_timeout_s=60),
+        retry=retry,
+        breaker=patient(),
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,11 +68,7 @@ async def test_calls_go_on_over_the_end_of_a_daemon(stand: Stand, fault: Fault, 
     ended: dict[str, list[str]] = {"ok": [], "unknown": []}
     async with stand("--set", "server.drain_s=0.5") as daemon:
         here = daemon.here
-        async with ResilientSession(
-            lambda session_id: here.client(session_id=session_id, call_timeout_s=60),
-            retry=PERSISTENT,
-            breaker=patient(),
-        ) as client:
+        async with resilient(here, PERSISTENT) as client:
 
             async def work(worker: int, over: asyncio.Event) -> None:
                 for number in count():
@@ -75,10 +84,11 @@ async def test_calls_go_on_over_the_end_of_a_daemon(stand: Stand, fault: Fault, 
 
             over = asyncio.Event()
             async with asyncio.TaskGroup() as tasks:
+                long = tasks.create_task(unknown(here))
+                await eventually(daemon.status, lambda it: it["running_calls"] == 1)
                 for worker in range(WORKERS):
                     tasks.create_task(work(worker, over))
-                long = tasks.create_task(unknown(client))
-                await eventually(daemon.status, lambda it: it["running_calls"] == 1)
+                await until(lambda: len(ended["ok"]) >= WORKERS)
                 async with here.inject(fault):
                     pass
                 before = len(ended["ok"])
@@ -97,10 +107,11 @@ async def test_calls_go_on_over_the_end_of_a_daemon(stand: Stand, fault: Fault, 
     assert client.results().failed == 0
 
 
-async def unknown(client: ResilientSession) -> str:
+async def unknown(here: Environment) -> str:
     """A call in the middle of which the daemon ends; the kind of its error."""
-    with pytest.raises(CallUnknown) as caught:
-        await client.call("sleep", {"ms": 600_000}, key="long")
+    async with resilient(here, UNHURRIED) as client:
+        with pytest.raises(CallUnknown) as caught:
+            await client.call("sleep", {"ms": 600_000}, key="long")
     return caught.value.kind
 
 
@@ -148,9 +159,9 @@ async def test_a_daemon_that_is_asked_to_end_finishes_what_it_began(stand: Stand
         daemon.peer() as busy,
         daemon.peer() as idle,
     ):
+        began_s = now()
         await busy.send(op="call_tool", request_id="long", name="sleep", arguments={"ms": 2_500})
         await eventually(daemon.status, lambda it: it["running_calls"] == 1)
-        began_s = now()
         stopping = daemon.here.inject(Stop(within_s=60))
         stopped = asyncio.create_task(stopping.__aenter__())
         try:

@@ -33,6 +33,7 @@ __all__ = [
     "chat",
     "closes",
     "end_of",
+    "first_of",
     "half_open",
     "key_of",
     "opened",
@@ -61,7 +62,7 @@ VALUES: Final[Mapping[str, Any]] = {
 
 _IMPATIENT: Final[Mapping[str, Any]] = {"provider.attempt_timeout_s": 1}
 
-_SLOW_MS: Final = 250
+_SLOW_MS: Final = 500
 _WINDOW: Final[Mapping[str, Any]] = {
     "breaker.policy": "count_window",
     "breaker.window_calls": 10,
@@ -132,6 +133,12 @@ def refusal_of(answer: Mapping[str, Any]) -> float | None:
 def asks(client: Client, *, delay_ms: int = 0, **more: Any) -> asyncio.Future[dict[str, Any]]:
     """A question that leaves now, and what comes of it."""
     return client.begin("chat", {"prompt": "why?", "delay_ms": delay_ms}, **more)
+
+
+async def first_of(ends: list[asyncio.Future[dict[str, Any]]], count: int) -> list[dict[str, Any]]:
+    """So many answers, as they come."""
+    comes = asyncio.as_completed(ends)
+    return [await next(comes) for _ in range(count)]
 
 
 async def chat(client: Client, **more: Any) -> dict[str, Any]:

@@ -220,7 +220,7 @@ class Workload:
         calls = []
         await self._each(lambda worker: worker.client.connect())
         for worker in self._workers:
-            calls.append(worker.client.begin("sleep", {"ms": 150}))
+            calls.append(worker.client.begin("sleep", {"ms": 600}))
             # Its answer says that the call before it was read.
             await worker.client.ask({"op": "ping", "request_id": "p"})
             await worker.client.break_off()

@@ -94,11 +94,13 @@ async def daemon_ready(daemon: Daemon, address: Address, program: Started) -> No
             # Waiting turns no wrong token into a right one, and no certificate either.
             if error.kind in _HOPELESS:
                 raise
-            hint = _HINTS.get(error.kind, "")
             if _NO_HELLO in error.headline:
                 hint = (
                     f'does it speak the dialect "{daemon.dialect.name}"? "plain" is any WebSocket'
                 )
+            # A try near the end has no time to learn anything.
+            elif error.kind != "timeout":
+                hint = _HINTS.get(error.kind, "")
             return error.headline
 
     within_s = daemon.start_timeout_s

@@ -56,6 +56,8 @@ class _Job(Generic[T]):
         # The interruption came before anybody set it going.
         self._work.close()
         self.end.cancel()
+        # `futures.wait` sees a future that was cancelled only when it was told so.
+        self.end.set_running_or_notify_cancel()
 
 
 class Portal:

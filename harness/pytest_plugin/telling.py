@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -72,11 +72,18 @@ def _add_sections(item: pytest.Item, report: pytest.TestReport, error: BaseExcep
     place = item.stash.get(PLACE, None)
     file, line, statement = met_at(item, error)
     reason = list(_reason(report, error, statement=statement))
-    rows = [*([] if place is None else _state(place, error)), ("again", repeat_command(item))]
+    rows: list[Row] = []
+    logs: dict[str, str] = {}
+    if place is not None:
+        rows += _state(place, error)
+        # Once: what is written meanwhile would be shown, of a log that is called empty.
+        logs = _logs(place)
+        rows.append(("run", f"{_relative(place.path)} ({_files(place, logs)})"))
+    rows.append(("again", repeat_command(item)))
     report.sections.append(("harness", _table([*reason, *rows])))
     # After a failed call the tear-down has nothing new to show.
     if place is not None and not (report.when == "teardown" and item.stash.get(FAILED, False)):
-        report.sections += _pictures(place)
+        report.sections += _pictures(place, logs)
     # For annotations: there is nothing else beside them.
     full = [*reason[:-1], ("seen", _text(error))] if _is_told_whole(error) else reason
     told = _table([*full, *rows])
@@ -118,7 +125,6 @@ def _state(place: Place, error: BaseException) -> Iterator[Row]:
             yield from _faults(place, place.history(), error)
         except _UNREADABLE as trouble:
             yield "record", f"cannot be read: {in_words(trouble)}"
-    yield "run", f"{_relative(place.path)} ({_files(place)})"
 
 
 def _was_up(place: Place) -> bool:
@@ -141,11 +147,10 @@ def _faults(place: Place, history: History, error: BaseException) -> Iterator[Ro
         yield "fault", line
 
 
-def _files(place: Place) -> str:
+def _files(place: Place, logs: Mapping[str, str]) -> str:
     names = ["history.jsonl"]
     if _was_up(place):
         names.append("environment.json")
-    logs = _logs(place)
     names += [name for name, text in logs.items() if text]
     empty = [name for name, text in logs.items() if not text]
     nothing = f"; {' and '.join(empty)} empty" if empty else ""
@@ -159,7 +164,7 @@ def _logs(place: Place) -> dict[str, str]:
         return {"logs": f"(cannot be read: {in_words(trouble)})"}
 
 
-def _pictures(place: Place) -> Iterator[tuple[str, str]]:
+def _pictures(place: Place, logs: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Sections: the timeline, and the end of each log that says anything."""
     width = max(_LEAST_WIDTH, shutil.get_terminal_size((_LEAST_WIDTH, 24)).columns)
     try:
@@ -171,7 +176,7 @@ def _pictures(place: Place) -> Iterator[tuple[str, str]]:
         # That a proxy was made is no story.
         if any(op.f not in ("enabled", "started", "log") for op in history.ops):
             yield "harness timeline", timeline(history, effects=effects, width=width)
-    for name, text in _logs(place).items():
+    for name, text in logs.items():
         lines = text.splitlines()
         part = f", last {_LOG_LINES} of {len(lines)} lines" if len(lines) > _LOG_LINES else ""
         if lines:

@@ -36,6 +36,9 @@ COMPOSE_LONGEST_S = 4.0
 BUILDING_S = 4.0
 ROOT = Path(__file__).resolve().parents[2]
 
+# What is left is gone in a second where no other worker is at work.
+pytestmark = pytest.mark.whole_machine
+
 
 def spoken_of(run_id: str) -> list[int]:
     """Processes with that id in their arguments, whatever they carry."""

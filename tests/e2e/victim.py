@@ -28,7 +28,10 @@ async def main(ids: Path, backend: str, *projects: str) -> None:
     print("begun", flush=True)
     async with environment:
         ports = [environment.address.port, int(environment.control.url.split(":")[-1])]
-        ids.write_text("\n".join([stack.run_id, *map(str, ports)]))
+        # At once and whole: it may be killed at any moment.
+        draft = ids.with_suffix(".new")
+        draft.write_text("\n".join([stack.run_id, *map(str, ports)]))
+        draft.replace(ids)
         async with environment.client() as client, environment.inject(Latency(latency_ms=1)):
             print("at work", flush=True)
             while True:

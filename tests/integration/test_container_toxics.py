@@ -15,6 +15,7 @@ from harness.faults.armed_reset import ArmedReset
 from harness.faults.limit_data import LimitData
 from harness.faults.reset_peer import ResetPeer
 from tests.backends import in_containers
+from tests.integration.proxy_process import eventually
 from tests.integration.stacks import Place
 
 pytestmark = in_containers
@@ -48,6 +49,7 @@ async def test_toxiproxy_python_opens_a_black_hole(boxed: Place, by_toxiproxy_py
         )
         with pytest.raises(CallUnknown) as caught:
             await client.call("counter", {"name": "n"}, key="lost", timeout_s=0.3)
+        await eventually(lambda: asyncio.to_thread(boxed.effects), bool)
 
     assert caught.value.kind == "time_limit"
     assert [effect.key for effect in boxed.effects()] == ["lost"]
@@ -86,4 +88,5 @@ async def test_what_was_armed_is_reset(boxed: Place, fault: Any) -> None:
 
     assert client.ending.kind == "reset"
     async with boxed.client(direct=True) as observer:
-        assert (await observer.health())["counters"]["closed_by_reset"] == 1
+        seen = await eventually(observer.health, lambda it: it["counters"]["closed_by_reset"] > 0)
+    assert seen["counters"]["closed_by_reset"] == 1

@@ -102,7 +102,7 @@ async def test_a_daemon_that_means_something_else(tmp_path: Path, path: str, adv
     """Another language, another path: what to look at is told before all else."""
     (tmp_path / "server.py").write_text(ANSWERS)
     script = f"{{python}} {tmp_path}/server.py {{port}} {path}"
-    daemon = Scripted(script=script, start_timeout_s=1.5)
+    daemon = Scripted(script=script, start_timeout_s=5)
 
     text = await refused(daemon, tmp_path, StartTimeout)
 

@@ -19,7 +19,7 @@ _SUITE = {
 
         async def test_in_place(harness_environment):
             env = harness_environment
-            async with env.client(call_timeout_s=0.1) as client:
+            async with env.client(call_timeout_s=1) as client:
                 async with env.inject(Timeout()):
                     with pytest.raises(CallUnknown):
                         await client.call("echo", {"text": "hi"})
@@ -68,7 +68,7 @@ def test_an_ending_is_compared_with_what_was_going_on(run: Outcome):
     assert expected == "expected: the connection was reset (RST)"
     assert fault.startswith("fault in place: timeout on replies, timeout_ms 0 (dropped 1 x, ")
     assert opened.startswith("client-1 open ok after ")
-    assert called.endswith(": no answer within 0.1 s")
+    assert called.endswith(": no answer within 1 s")
 
 
 def test_none_and_lists_are_compared_as_pytest_does(run: Outcome):

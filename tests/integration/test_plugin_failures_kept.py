@@ -6,6 +6,7 @@ run directory.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -137,6 +138,28 @@ def test_a_log_that_says_nothing_takes_no_room(run: Outcome):
     assert empty in ("daemon.log and proxy.log empty)", "daemon.log empty)")
     assert not any("daemon.log" in title for title in sections(report))
     assert any("proxy.log" in title for title in sections(report)) == ("proxy.log" not in empty)
+
+
+_GROWING = """
+    import itertools
+    from harness.pytest_plugin.place import Place
+
+    logs = itertools.chain([{"daemon.log": ""}], itertools.repeat({"daemon.log": "late"}))
+    Place.logs = lambda place: next(logs)
+    """
+
+
+def test_a_line_that_comes_while_it_is_told_is_none_of_it(tmp_path: Path):
+    """
+    A log that is called empty is not shown.
+    """
+    test = "def test_it(harness_environment):\n    assert False\n"
+    files = {"conftest.py": _GROWING, "test_it.py": test}
+
+    report = block(carried_out(tmp_path, files), "test_it")
+
+    assert rows(report)["run"][0].endswith("; daemon.log empty)")
+    assert not any("daemon.log" in title for title in sections(report))
 
 
 def test_of_a_long_log_the_end_is_shown(run: Outcome):

@@ -17,7 +17,7 @@ _DAEMON = f"""
 
     @pytest.fixture(scope="session")
     def harness_daemon():
-        return runpy.run_path({behind.__file__!r})["asking"]()
+        return runpy.run_path({behind.__file__!r})["asking"](patience_s=2)
 
     @pytest.fixture
     def ask(harness_environment, harness_isolation, tell):
@@ -26,7 +26,7 @@ _DAEMON = f"""
         tell(level=harness_isolation, proxy=hop.proxy, provider=hop.site.program.started_at)
 
         async def ask(text):
-            async with env.client() as client:
+            async with env.client(call_timeout_s=5) as client:
                 return (await client.call(text)).text
 
         return ask

@@ -15,6 +15,7 @@ from tests.talker import TALKER
 IN_CONTAINERS = {"HARNESS_BACKEND": "docker", "HARNESS_STRICT": "1"}
 
 SHARED = f"""
+    import asyncio
     import pytest
     from harness.daemons.base import Container
     from harness.daemons.container import Containerized
@@ -30,6 +31,13 @@ SHARED = f"""
     async def test_it(harness_environment, word):
         async with harness_environment.client() as client:
             assert (await client.call(word)).text == word
+        # The engine tells of its line when it likes, and a test that is over does not get it.
+        async with asyncio.timeout(10):
+            while f"heard {{word}}" not in lines(harness_environment):
+                await asyncio.sleep(0.01)
+
+    def lines(environment):
+        return [op.value["line"] for op in environment.history().ops if op.f == "log"]
 """
 
 NEVER = """

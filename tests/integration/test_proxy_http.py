@@ -33,6 +33,14 @@ def hasty() -> Iterator[ProxyServer]:
 
 
 @pytest.fixture
+def unread() -> Iterator[ProxyServer]:
+    """A proxy that waits two seconds until somebody takes its answer."""
+    shorten = "import harness.proxy.server as s; s._WRITE_TIMEOUT_S = 2"
+    with proxy_process(prepare=shorten) as server:
+        yield server
+
+
+@pytest.fixture
 def broken() -> Iterator[ProxyServer]:
     """A proxy whose list of proxies has a fault of ours in it."""
     prepare = (
@@ -94,9 +102,9 @@ def closed_after(connection: socket.socket, data: bytes) -> bool:
         return False
 
 
-async def test_a_reader_that_never_reads_is_given_up(hasty: ProxyServer):
+async def test_a_reader_that_never_reads_is_given_up(unread: ProxyServer):
     """An answer that nobody takes does not keep its connection for ever."""
-    http, before = hasty.http, hasty.descriptors()
+    http, before = unread.http, unread.descriptors()
     name = "n" * 500_000
     for number in range(12):
         body = {"name": f"{number}{name}", "upstream": "127.0.0.1:1", "enabled": False}
@@ -109,7 +117,7 @@ async def test_a_reader_that_never_reads_is_given_up(hasty: ProxyServer):
         assert lazy.recv(9) == b"HTTP/1.1 "
 
         async def descriptors() -> int:
-            return hasty.descriptors()
+            return unread.descriptors()
 
         await eventually(descriptors, lambda count: count == before)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from harness.environment import local
-from harness.faults.timeout import Timeout
+from harness.faults.reset_peer import ResetPeer
 from tests.integration.proxy_process import BOUND_S, ProxyServer, listening_line, proxy_process
-from tests.integration.wire import MS, Upstream
+from tests.integration.wire import Upstream, is_reset
 
 SOON_S = 3
 SYN_SENT = "02"
@@ -194,20 +194,19 @@ async def test_an_upstream_name_that_is_none_is_unreachable(host: str, upstream:
 
 
 async def hits(seed: int, upstream: Upstream) -> list[bool]:
-    """Which of 16 connections a black hole of toxicity 0.5 swallows."""
+    """Which of 16 connections a reset of toxicity 0.5 hits."""
     found = []
     with proxy_process(seed=seed) as server:
         state = await server.control.create("edge", upstream=upstream.address)
-        hole = Timeout(stream="upstream", toxicity=0.5)
-        await server.control.add_toxic("edge", hole, name="hole")
+        harm = ResetPeer(stream="upstream", toxicity=0.5)
+        await server.control.add_toxic("edge", harm, name="harm")
         for _ in range(16):
             client = await upstream.dial(state.listen)
-            daemon = await upstream.accepted()
-            await client.send(b"x")
-            found.append(await daemon.silent_for(30 * MS))
+            found.append(await is_reset(client, await upstream.accepted()))
     return found
 
 
+@pytest.mark.toxic("reset_peer")
 async def test_the_same_seed_makes_the_same_draws(upstream: Upstream):
     """Two servers of one seed hit the same connections, a third of another seed does not."""
     first = await hits(1, upstream)

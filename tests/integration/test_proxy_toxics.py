@@ -15,7 +15,7 @@ from harness.faults.limit_data import LimitData
 from harness.faults.reset_peer import ResetPeer
 from harness.faults.timeout import Timeout
 from tests.integration.proxy_process import ProxyServer
-from tests.integration.wire import MS, End, Upstream
+from tests.integration.wire import MS, End, Upstream, is_reset
 
 
 @dataclass(frozen=True)
@@ -290,14 +290,11 @@ async def test_toxicity_zero_harms_nobody(wire: Wire, toxic: Toxic) -> None:
     assert await wire.sink.receive(4) == b"free"
 
 
+@pytest.mark.toxic("reset_peer")
 async def test_toxicity_hits_the_same_connections_with_the_same_seed(wire: Wire) -> None:
     """Half of the connections are hit, and their numbers follow from the seed alone."""
-    await wire.add(Timeout(stream=wire.stream, toxicity=0.5))
-    hit = []
-    for _ in range(12):
-        source, sink = await wire.another()
-        await source.send(b"x")
-        hit.append(await sink.silent_for(30 * MS))
+    await wire.add(ResetPeer(stream=wire.stream, toxicity=0.5))
+    hit = [await is_reset(*await wire.another()) for _ in range(12)]
 
     # Connections 2 to 13 of proxy "edge" at seed 7; recomputed here, not by the proxy.
     draws = [Draws(7, f"edge|harm|{n}|{wire.stream}").at("toxicity") for n in range(2, 14)]
@@ -309,14 +306,7 @@ async def _hits(server: ProxyServer, upstream: Upstream, *, seed: int | None) ->
     """Which of twelve connections a reset of toxicity 0.5 hits, on a proxy that is then removed."""
     state = await server.control.create("edge", upstream=upstream.address, seed=seed)
     await server.control.add_toxic("edge", ResetPeer(stream="upstream", toxicity=0.5), name="harm")
-    hits = []
-    for _ in range(12):
-        client, daemon = await connect(state.listen, upstream)
-        await client.send(b"x")
-        try:
-            hits.append(await daemon.receive(1) != b"x")
-        except ConnectionResetError:
-            hits.append(True)
+    hits = [await is_reset(*await connect(state.listen, upstream)) for _ in range(12)]
     await server.control.delete("edge")
     return hits
 

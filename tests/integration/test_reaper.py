@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from harness.clock import now
+from harness.environment import processes
 from harness.environment.processes import Reaper
 from harness.environment.reaper import PROGRAM, RUN_ID
 from tests.integration.proxy_process import BOUND_S, Http
@@ -41,6 +42,12 @@ def sleeper() -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
         yield start
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reaper that has hardly begun has all the time that it needs for its end."""
+    monkeypatch.setattr(processes, "_ENDED_WITHIN_S", BOUND_S)
+
+
 def gone(path: Path, *, within_s: float = BOUND_S) -> bool:
     """Whether it goes away in time."""
     deadline = now() + within_s
@@ -52,7 +59,7 @@ def gone(path: Path, *, within_s: float = BOUND_S) -> bool:
 
 
 def test_only_runs_that_were_not_put_away_are_swept(
-    sleeper: Callable[[str], subprocess.Popen[bytes]], tmp_path: Path
+    patient: None, sleeper: Callable[[str], subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     """One reaper, three runs, one of them settled: its process and its folder stay."""
     reaper = Reaper()
@@ -71,7 +78,7 @@ def test_only_runs_that_were_not_put_away_are_swept(
     assert [path.name for path in tmp_path.iterdir()] == [settled]
 
 
-def test_what_was_made_on_a_server_is_deleted(edge: Http) -> None:
+def test_what_was_made_on_a_server_is_deleted(patient: None, edge: Http) -> None:
     """What the order was taken back of stays, unless it was given anew; no settled run's does."""
     reaper, url = Reaper(), f"http://127.0.0.1:{edge.address[1]}/proxies"
     for name in ("a b", "left", "anew", "settled"):
@@ -122,7 +129,7 @@ def test_an_order_that_was_cut_off_is_none(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_of_any_name_is_removed(tmp_path: Path) -> None:
+def test_a_folder_of_any_name_is_removed(patient: None, tmp_path: Path) -> None:
     """Blanks, and bytes that are no UTF-8."""
     folder = tmp_path / os.fsdecode(b"a b \xff")
     try:

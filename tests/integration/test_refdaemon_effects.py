@@ -78,15 +78,21 @@ def _arguments(n: int) -> dict[str, object]:
 
 async def test_sleep_has_no_effect_before_its_end(serve: Serve) -> None:
     """
-    While a sleep runs, nothing of it is on file.
+    While a sleep runs, nothing of it is on file, nor after it was cancelled.
     """
     async with serve() as daemon, daemon.peer() as peer:
-        await peer.call("1", "sleep", ms=100, steps=2)
+        first = await peer.call("1", "sleep", ms=100_000, steps=1000)
         between = daemon.effects()
-        await peer.receive()
+        await peer.send(op="cancel", request_id="1")
+        while (await peer.receive())["op"] != "cancelled":
+            pass
+        cancelled = daemon.effects()
+        await peer.call("2", "sleep", ms=1)
         after = daemon.effects()
 
-    assert (len(between), len(after)) == (0, 1)
+    assert first["op"] == "progress"
+    assert (between, cancelled) == ([], [])
+    assert [effect.request_id for effect in after] == ["2"]
 
 
 async def test_effects_survive_sigkill(tmp_path: Path, transport: str) -> None:
@@ -125,7 +131,7 @@ async def test_work_of_a_lost_connection_is_finished(serve: Serve) -> None:
     async with serve() as daemon, daemon.peer() as other:
         async with daemon.raw() as peer:
             call = {"op": "call_tool", "request_id": "1", "name": "sleep"}
-            peer.send(TEXT, json.dumps({**call, "arguments": {"ms": 200, "steps": 5}}).encode())
+            peer.send(TEXT, json.dumps({**call, "arguments": {"ms": 1000, "steps": 5}}).encode())
             await other.health_when("running_calls", 1)
             peer.reset()
             lost = await other.health_when("connections", 1)

@@ -441,9 +441,9 @@ async def test_a_daemon_that_is_slow_keeps_its_connection(here: Place) -> None:
     async with resilient(
         lambda session_id: here.client(session_id=session_id), retry=RetrySettings(attempts=1)
     ) as client:
-        slow = asyncio.create_task(client.call("sleep", {"ms": 400}))
+        slow = asyncio.create_task(client.call("sleep", {"ms": 1000}, timeout_s=5))
         with pytest.raises(CallUnknown):
-            await client.call("sleep", {"ms": 400}, timeout_s=0.1)
+            await client.call("sleep", {"ms": 1000}, timeout_s=0.1)
         await slow
 
     assert client.results().reconnections == 0
@@ -460,14 +460,12 @@ async def test_a_language_of_one_call_at_a_time_is_taken_in_turns() -> None:
 
     async with (
         bare(late) as url,
-        resilient(
-            lambda _: Session(url, dialect=Plain(), call_timeout_s=0.2), retry=QUICK
-        ) as client,
+        resilient(lambda _: Session(url, dialect=Plain()), retry=QUICK) as client,
     ):
         replies = await asyncio.gather(*(client.call(f"{n}") for n in range(5)))
         assert [reply.text for reply in replies] == ["0!", "1!", "2!", "3!", "4!"]
         with pytest.raises(CallUnknown):
-            await client.call("late")
+            await client.call("late", timeout_s=0.2)
         assert (await client.call("again")).text == "again!"
 
     results = client.results()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 from harness.clock import now
 from tests.integration.changing import setting
-from tests.integration.metered import Client, Tally, outcome_of, put_away, soon
+from tests.integration.metered import outcome_of
 from tests.integration.proxy_process import eventually
+from tests.integration.refdaemon_process import TEXT, masked
 from tests.integration.standing import Stand, on_usual_grounds
 
 pytestmark = on_usual_grounds
@@ -42,20 +45,28 @@ async def test_a_deadline_is_of_who_set_it_alone(stand: Stand) -> None:
     Another who waits for the same call has its answer; so has the same one that asked again with
     more time.
     """
-    async with stand() as daemon, put_away(Tally()) as tally:
-        client = Client(daemon.port, "client", tally)
-        await client.connect()
-        hasty = client.begin("sleep", {"ms": 500}, key="k", timeout_ms=100)
-        patient = client.begin("sleep", {"ms": 500}, key="k")
-        frame = {"op": "call_tool", "name": "sleep", "arguments": {"ms": 500}, "key": "k"}
-        same = client.begin("sleep", {"ms": 500}, key="k", timeout_ms=150)
-        client.say({**frame, "request_id": client.last_id, "timeout_ms": 5000})
-        outcomes = [outcome_of(await soon(each)) for each in (hasty, patient, same)]
-        after = await client.call("echo", {"text": "x"})
+    call = {"op": "call_tool", "name": "sleep", "arguments": {"ms": 500}, "key": "k"}
+    asked = [
+        {**call, "request_id": "hasty", "timeout_ms": 100},
+        {**call, "request_id": "patient"},
+        {**call, "request_id": "same", "timeout_ms": 150},
+        {**call, "request_id": "same", "timeout_ms": 5000},
+    ]
+    echo = {"op": "call_tool", "request_id": "after", "name": "echo", "arguments": {"text": "x"}}
+    async with stand() as daemon, daemon.raw() as peer:
+        # In one write: all are there before the time of any is over.
+        peer.writer.write(b"".join(masked(TEXT, json.dumps(each).encode()) for each in asked))
+        answers = [json.loads((await peer.receive())[1]) for _ in range(3)]
+        peer.send(TEXT, json.dumps(echo).encode())
+        after = json.loads((await peer.receive())[1])
         errors = (await daemon.status())["error_codes"]
 
-        assert outcomes == ["timed_out", "executed", "replayed"]
-        assert after["ok"]
+        assert {answer["request_id"]: outcome_of(answer) for answer in answers} == {
+            "hasty": "timed_out",
+            "patient": "executed",
+            "same": "replayed",
+        }
+        assert (after["request_id"], after["ok"]) == ("after", True)
         assert errors == {"TIMEOUT": 1}
         assert daemon.effects()[0].key == "k"
         assert "Traceback" not in daemon.said
@@ -93,3 +104,17 @@ async def test_waiting_and_working_are_told_apart(stand: Stand) -> None:
     assert slept["began_ns"] - slept["received_ns"] < 120e6
     assert "began_ns" not in refused
     assert refused["received_ns"] <= refused["answered_ns"]
+
+
+async def test_who_comes_to_a_call_that_runs_had_it_begin_as_he_came(stand: Stand) -> None:
+    """
+    Whoever waits no longer is told a time at which he had come.
+    """
+    call = {"op": "call_tool", "name": "sleep", "arguments": {"ms": _LONG_MS}, "key": "k"}
+    async with stand(*setting(server__drain_s=0)) as daemon, daemon.peer() as peer:
+        await peer.send(**call, request_id="1")
+        await peer.health_when("running_calls", 1)
+        answer = await peer.ask(**call, request_id="2", timeout_ms=50)
+
+    assert answer["error"]["code"] == "TIMEOUT"
+    assert answer["received_ns"] <= answer["began_ns"] <= answer["answered_ns"]

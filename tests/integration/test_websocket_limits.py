@@ -184,21 +184,17 @@ async def test_a_place_comes_back_however_a_call_ends(stand: Stand, how: str) ->
 # ---- messages a second
 
 
-RATES = {
-    "all": ("", limits(messages_per_s=4, messages_per_s_per_address="none")),
-    "one address": ("_per_address", limits(messages_per_s_per_address=4)),
-    "one session": ("_per_session", limits(messages_per_s_per_session=4)),
-}
+RATES = {"all": "", "one address": "_per_address", "one session": "_per_session"}
 BURST = 8
 
 
-def _rate(of: str, options: tuple[str, ...]) -> tuple[str, ...]:
-    lower = {f"burst_messages{of}": BURST}
+def _rate(of: str, per_s: float) -> tuple[str, ...]:
+    values = {f"messages_per_s{of}": per_s, f"burst_messages{of}": BURST}
     if not of:
         # A part may not have more than the whole.
-        lower |= {"burst_messages_per_address": BURST, "burst_messages_per_session": BURST}
-        options += limits(messages_per_s_per_session="none")
-    return (*options, *limits(**lower))
+        for part in ("_per_address", "_per_session"):
+            values |= {f"messages_per_s{part}": "none", f"burst_messages{part}": BURST}
+    return limits(**values)
 
 
 @pytest.mark.parametrize("which", RATES)
@@ -207,8 +203,8 @@ async def test_whoever_waits_as_long_as_it_is_told_is_let_in(stand: Stand, which
     A burst passes; what is beyond it is refused with a wait, and after it one message passes, again
     and again.
     """
-    of, options = RATES[which]
-    async with stand(*_rate(of, options)) as daemon, daemon.peer() as peer:
+    of = RATES[which]
+    async with stand(*_rate(of, 4)) as daemon, daemon.peer() as peer:
         answers = [await peer.call(str(n), "echo", text="x") for n in range(BURST * 3)]
         first = next(n for n, answer in enumerate(answers) if not answer["ok"])
         details = refusal(answers[-1])
@@ -238,8 +234,8 @@ async def test_a_rate_is_of_those_whom_it_is_for(stand: Stand, which: str) -> No
     """
     One that is above it costs others nothing, where it is its own; all have one address here.
     """
-    of, options = RATES[which]
-    async with stand(*_rate(of, options)) as daemon, daemon.peer() as peer, daemon.peer() as other:
+    of = RATES[which]
+    async with stand(*_rate(of, 0.5)) as daemon, daemon.peer() as peer, daemon.peer() as other:
         await _until_refused(peer, "loud")
         answer = await other.call("1", "echo", text="x")
 

@@ -44,7 +44,7 @@ async def test_an_answer_that_found_nobody_is_there_when_its_session_is(
     async with stand() as daemon, put_away(Tally()) as tally:
         client = Client(daemon.port, "client", tally)
         first = await client.connect()
-        calls = [client.begin("sleep", {"ms": 200 + n}) for n in range(3)]
+        calls = [client.begin("sleep", {"ms": 1000 + n}) for n in range(3)]
         await client.ask({"op": "ping", "request_id": "p"})
         await getattr(client, cut)()
         await nobody_there(daemon)
@@ -96,7 +96,7 @@ async def test_whoever_takes_a_session_over_gets_its_answers(stand: Stand) -> No
     The connection before is closed with 4004; a half-open one would be, too.
     """
     async with stand() as daemon, daemon.peer(session_id="one") as first:
-        await first.send(op="call_tool", request_id="1", name="sleep", arguments={"ms": 300})
+        await first.send(op="call_tool", request_id="1", name="sleep", arguments={"ms": 1000})
         await first.health_when("running_calls", 1)
         async with daemon.peer(session_id="one") as second:
             assert await first.close_code() == 4004

@@ -17,7 +17,7 @@ from harness.faults.latency import Latency
 from tests.integration.changing import setting
 from tests.integration.metered import Client, Tally, outcome_of, put_away
 from tests.integration.proxy_process import eventually
-from tests.integration.refdaemon_process import TEXT, TOKEN, Peer, RawPeer
+from tests.integration.refdaemon_process import TEXT, TOKEN, Peer, RawPeer, masked
 from tests.integration.standing import Stand, Standing, on_usual_grounds
 
 pytestmark = on_usual_grounds
@@ -32,9 +32,10 @@ SMALL = 4096
 async def streamed(peer: Peer, request_id: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The chunks of a call, and its answer."""
     chunks = []
-    while (frame := await peer.receive())["op"] == "stream_chunk":
+    while (frame := await peer.receive())["op"] in ("stream_chunk", "progress"):
         assert frame["request_id"] == request_id
-        chunks.append(frame)
+        if frame["op"] == "stream_chunk":
+            chunks.append(frame)
     return chunks, frame
 
 
@@ -119,17 +120,15 @@ async def test_streams_of_one_session_do_not_mix(stand: Stand) -> None:
     """
     Several at a time, interleaved: each is whole and in order by its own id.
     """
-    async with stand() as daemon, daemon.peer() as peer:
-        for name in "abc":
-            await peer.send(
-                op="call_tool",
-                request_id=name,
-                name="stream",
-                arguments={"chunks": 60, "size_bytes": 50, "every_ms": 2},
-            )
-        frames = []
+    arguments = {"chunks": 60, "size_bytes": 50, "every_ms": 2}
+    call = {"op": "call_tool", "name": "stream", "arguments": arguments}
+    calls = [json.dumps({**call, "request_id": name}).encode() for name in "abc"]
+    async with stand() as daemon, daemon.raw() as peer:
+        # In one write, or the first could be over before the last is sent.
+        peer.writer.write(b"".join(masked(TEXT, each) for each in calls))
+        frames: list[dict[str, Any]] = []
         while sum(frame["op"] == "call_tool_res" for frame in frames) < 3:
-            frames.append(await peer.receive())
+            frames.append(json.loads((await peer.receive())[1]))
 
     order = [frame["request_id"] for frame in frames if frame["op"] == "stream_chunk"]
     for name in "abc":
@@ -137,7 +136,7 @@ async def test_streams_of_one_session_do_not_mix(stand: Stand) -> None:
         assert_whole(mine[:-1], count=60, size=50)
         assert mine[-1]["ok"]
     # They came side by side: none had to wait for another's end.
-    assert order.index("c") < order.index("a") + 60
+    assert "a" in order[order.index("c") :]
 
 
 # ---- slow readers
@@ -167,7 +166,8 @@ async def test_a_stream_waits_for_who_reads_slowly(stand: Stand) -> None:
     """
     # More than the kernel holds on the way, which may be three connections long.
     count, size, high = 4000, 64 * KIB, 128 * KIB
-    options = setting(connections__high_water_bytes=high)
+    # No progress comes among the chunks.
+    options = setting(connections__high_water_bytes=high, server__progress_interval_s=600)
     async with (
         stand(*options) as daemon,
         daemon.raw(receive_bytes=SMALL) as peer,
@@ -190,8 +190,9 @@ async def test_who_never_reads_is_shed_and_loses_nothing_that_counts(stand: Stan
     """
     Closed with 1008 after its time; its session has the answers that it could not be sent.
     """
+    high = 64 * KIB
     options = setting(
-        connections__high_water_bytes=64 * KIB,
+        connections__high_water_bytes=high,
         connections__queue_bytes=64 * MIB,
         idempotency__answers_bytes_per_session=64 * MIB,
         server__slow_reader_s=0.5,
@@ -217,7 +218,8 @@ async def test_who_never_reads_is_shed_and_loses_nothing_that_counts(stand: Stan
         again = [await client.call("blob", {"size_bytes": MIB}, key=name) for name in asked[-5:]]
         effects = [effect.key for effect in daemon.effects() if effect.tool == "blob"]
 
-    assert events[0]["unread_bytes"] > 64 * KIB
+    # Once above the mark it is slow until it has read down to a quarter of that.
+    assert events[0]["unread_bytes"] > high // 4
     # Its close frame stands behind what it never read.
     assert code in (1008, None)
     assert welcome["resumed"]

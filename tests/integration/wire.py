@@ -62,6 +62,16 @@ class End:
         self.writer.close()
 
 
+async def is_reset(source: End, sink: End) -> bool:
+    """Whether a byte breaks the connection instead of arriving."""
+    await source.send(b"x")
+    try:
+        assert await sink.receive(1) == b"x"
+    except ConnectionResetError:
+        return True
+    return False
+
+
 class Upstream:
     """Accepts connections and hands their ends to the test."""
 

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from harness.environment.readiness import answers
-from harness.errors import ProgramExited
+from harness.address import Address
+from harness.daemons.reference import Reference
+from harness.environment import readiness
+from harness.environment.readiness import answers, daemon_ready
+from harness.errors import ConnectFailed, ProgramExited, StartTimeout
 
 
 @dataclass
@@ -73,3 +76,27 @@ async def test_a_question_under_way_is_broken_off_with_the_wait() -> None:
         await waiting
 
     assert broken.is_set()
+
+
+async def test_what_to_look_at_is_told_though_the_last_try_had_no_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It learned nothing; what those before it met is as true as it was."""
+    kinds = iter(["refused", "rejected"])
+
+    class Try:
+        def __init__(self, *_: object, **__: object) -> None:
+            self.kind = next(kinds, "timeout")
+
+        async def __aenter__(self) -> None:
+            raise ConnectFailed("no session", kind=self.kind)
+
+        async def __aexit__(self, *_: object) -> None:
+            """Never entered."""
+
+    monkeypatch.setattr(readiness, "session_with", Try)
+    daemon = Reference(start_timeout_s=0.2)
+    with pytest.raises(StartTimeout) as caught:
+        await daemon_ready(daemon, Address("127.0.0.1", 1), Dying(looks=1000))
+
+    assert "next      check the path, the headers" in str(caught.value)

@@ -57,7 +57,9 @@ def make(name):
 try:
     with ThreadPoolExecutor(len(names)) as pool:
         made = list(pool.map(make, names))
-    cleaners = [c.name for c in engine._client.containers.list() if "ryuk" in c.name]
+    # Others make and remove containers meanwhile.
+    listed = engine._client.containers.list(ignore_removed=True)
+    cleaners = [c.name for c in listed if "ryuk" in c.name]
     for box in made:
         box.remove()
 finally:
@@ -239,7 +241,7 @@ def ryuk(tmp_path: Path) -> Iterator[str]:
     engine.images.build(str(tmp_path), tag=name, arguments={})
     yield name
     client = docker.from_env()
-    for left in client.containers.list(all=True, filters={"ancestor": name}):
+    for left in client.containers.list(all=True, filters={"ancestor": name}, ignore_removed=True):
         left.remove(force=True)
     client.close()
     engine.images.remove(name)

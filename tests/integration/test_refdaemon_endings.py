@@ -177,7 +177,8 @@ async def test_stalled_peer_is_cut_off_by_keepalive(serve: Serve) -> None:
     A peer that reads nothing cannot be closed by a handshake: it is cut off soon after its
     pong is overdue.
     """
-    keepalive = ("--ping-interval", str(UNIT_S), "--ping-timeout", str(UNIT_S))
+    # The other one owes pongs, too, and may be held up.
+    keepalive = ("--ping-interval", str(UNIT_S), "--ping-timeout", str(UNIT_S * 4))
     async with (
         serve(*keepalive) as daemon,
         daemon.peer() as other,
@@ -189,7 +190,7 @@ async def test_stalled_peer_is_cut_off_by_keepalive(serve: Serve) -> None:
         await other.health_when("connections", 1)
 
     # Interval, time-out, and one second for the close frame.
-    assert now() - began < 2 * UNIT_S + 1 + 2
+    assert now() - began < 5 * UNIT_S + 1 + 2
 
 
 async def test_stalled_peer_does_not_keep_the_daemon_alive(tmp_path: Path, transport: str) -> None:

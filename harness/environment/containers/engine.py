@@ -212,7 +212,9 @@ class Engine:
         """The names of the containers of a Compose project's service."""
         labels = [f"{COMPOSE}={project}", f"com.docker.compose.service={service}"]
         with told(f"the containers of {project} cannot be listed"):
-            found = self._client.containers.list(all=True, filters={"label": labels})
+            filters = {"label": labels}
+            # Somebody may remove one between its listing and a look at it.
+            found = self._client.containers.list(all=True, filters=filters, ignore_removed=True)
         return sorted(str(container.name) for container in found)
 
     def events(self) -> tuple[Iterator[dict[str, Any]], Callable[[], None]]:

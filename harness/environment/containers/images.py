@@ -109,9 +109,17 @@ class Images:
     def tags(self, name: str) -> list[str]:
         """The names that begin so, newest first."""
         with told(f"images called {name} cannot be listed"):
-            found = self._client.images.list(name=name.partition(":")[0])
+            listed = self._client.api.images(name=name.partition(":")[0])
+            found = [image for each in listed for image in self._there(each["Id"])]
         dated = [(str(image.attrs["Created"]), tag) for image in found for tag in image.tags]
         return [tag for _, tag in sorted(dated, reverse=True) if tag.startswith(name)]
+
+    def _there(self, image: str) -> list[Any]:
+        """It, unless somebody removed it since it was listed."""
+        try:
+            return [self._client.images.get(image)]
+        except docker.errors.ImageNotFound:
+            return []
 
     def remove(self, name: str) -> bool:
         """

@@ -55,7 +55,7 @@ async def test_latency_delays_replies_only(here: Place) -> None:
     # The floor proves that the toxic was applied; without it a reply takes under a millisecond.
     assert reply.elapsed_ms >= 1000
     assert reply.received_by_daemon_ms is not None
-    assert reply.received_by_daemon_ms < 1000
+    assert reply.received_by_daemon_ms < 500
 
 
 async def test_leaving_lifts_the_fault_whatever_happened(here: Place) -> None:

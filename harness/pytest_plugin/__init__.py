@@ -94,6 +94,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[ASKED] = asked_for(config, settings)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """
+    Load what the tests with our fixtures and runs need, before the first of them is timed.
+
+    It is a third of a second and more, none of it the test's; and nobody catches a time limit
+    that ends in the middle of a report.
+    """
+    if not session.config.option.collectonly and any(map(_will_be_ours, session.items)):
+        import harness.pytest_plugin.telling  # noqa: F401
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     """Say what tests would meet."""
     return header(config)
@@ -140,9 +151,6 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     item.stash[BROKEN] = item.stash[FAILED] = False
     if PLACE in item.stash:
         del item.stash[PLACE]
-    if _is_ours(item):
-        # For its reports: nobody catches a time limit that ends in the middle of one.
-        import harness.pytest_plugin.telling  # noqa: F401
     marks.check(item)
     result = yield
     if marks.needs(item):
@@ -196,9 +204,12 @@ def pytest_runtest_makereport(
 
 
 def _is_ours(item: pytest.Item) -> bool:
+    return PLACE in item.stash or _will_be_ours(item)
+
+
+def _will_be_ours(item: pytest.Item) -> bool:
     names = getattr(item, "fixturenames", ())
-    stashed = PLACE in item.stash or RUN in item.stash
-    return stashed or any(name.startswith("harness_") for name in names)
+    return marks.runs(item) is not None or any(name.startswith("harness_") for name in names)
 
 
 def pytest_assertrepr_compare(

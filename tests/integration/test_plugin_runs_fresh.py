@@ -155,7 +155,7 @@ def test_a_time_limit_holds_for_each_run(tmp_path: Path):
             import threading
             import pytest
 
-            @pytest.mark.timeout(1, method="signal")
+            @pytest.mark.timeout(3, method="signal")
             @pytest.mark.harness_runs(4, min_pass_rate=0.5)
             def test_hangs(number):
                 if number % 2 == 0:

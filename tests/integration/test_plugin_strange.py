@@ -166,18 +166,28 @@ def test_a_time_limit_that_rings_while_a_report_is_made_ends_no_session(tmp_path
     assert "harness_abilities" in properties(run, "test_it")
 
 
-def test_a_report_is_no_moment_to_import(tmp_path: Path) -> None:
-    """A time limit that ends there would end the session."""
-    test = """
-    import sys
+@pytest.mark.parametrize(
+    "test",
+    [
+        "def test_it(harness_seed): ...",
+        "import pytest\n\n@pytest.mark.harness_runs(2)\ndef test_it(): ...",
+    ],
+)
+def test_a_tests_time_is_not_spent_on_imports(tmp_path: Path, test: str) -> None:
+    """Nor is a report made during one: a time limit that ends there would end the session."""
+    files = {
+        "conftest.py": """
+            import sys
 
-    def test_it(harness_seed):
-        assert "harness.pytest_plugin.telling" in sys.modules
-    """
+            def pytest_timeout_set_timer(item):
+                print("loaded before:", "harness.pytest_plugin.telling" in sys.modules)
+            """,
+        "test_it.py": test,
+    }
 
-    outcome = carried_out(tmp_path, {"test_it.py": test})
+    outcome = carried_out(tmp_path, files, "-s", "--timeout=40")
 
-    assert outcome.code == pytest.ExitCode.OK, outcome.text
+    assert set(re.findall("loaded before: (.*)", outcome.text)) == {"True"}, outcome.text
 
 
 def test_a_file_that_changed_meanwhile_has_no_statement(run: Outcome) -> None:

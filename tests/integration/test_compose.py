@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from toxiproxy import Toxiproxy
 from harness.client.session import Session
 from harness.dialects.exai import Exai
 from harness.environment import images
+from tests.integration.ports import spare_ports
 from tests.integration.programs import output_of
 from tests.integration.proxy_process import eventually
 from tests.integration.throwaway import bench
@@ -77,11 +77,6 @@ def lacking() -> str:
     return "" if done.returncode == 0 else "docker has no compose plugin"
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def project(
     tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
@@ -100,8 +95,7 @@ def project(
         made = Project(
             f"ws-harness-test-{workbench.mark}",
             (ROOT / "compose.yaml", override),
-            free_port(),
-            free_port(),
+            *spare_ports(2),
         )
         try:
             made("up", "--detach", "--wait", "--wait-timeout", "60")

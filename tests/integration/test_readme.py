@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.environment.backends import engine
+from tests.integration.ports import spare_ports
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 
@@ -26,19 +26,10 @@ def block(heading: str, *, language: str = "sh", containing: str = "") -> str:
     return next(found for found in blocks if containing in found)
 
 
-def free_ports(count: int) -> list[str]:
-    """Ports that were free a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [str(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the block uses curl")
 def test_the_toxiproxy_block_works_when_it_is_pasted_whole(tmp_path: Path) -> None:
     """The programs are waited for, the call is late, and both programs end with the block."""
-    daemon, api, edge = free_ports(3)
+    daemon, api, edge = map(str, spare_ports(3))
     script = block("A Toxiproxy without Docker").replace(
         "harness proxy", "harness proxy --port 8474"
     )
@@ -73,7 +64,7 @@ def test_the_toxiproxy_block_works_when_it_is_pasted_whole(tmp_path: Path) -> No
 def test_the_daemons_block_works_when_it_is_pasted_whole(tmp_path: Path) -> None:
     """It is well, its provider answers, what happened is told, and both end with the block."""
     script = block("The daemon we ship")
-    for documented, free in zip(("8090", "8079", "8080"), free_ports(3), strict=True):
+    for documented, free in zip(("8090", "8079", "8080"), map(str, spare_ports(3)), strict=True):
         assert documented in script
         script = script.replace(documented, free)
     (tmp_path / ".venv").symlink_to(sys.prefix)
@@ -99,7 +90,7 @@ def test_the_daemons_block_works_when_it_is_pasted_whole(tmp_path: Path) -> None
 @pytest.mark.timeout(120)
 def test_the_compose_block_works_when_it_is_pasted_whole() -> None:
     """One call is late, the next one is not, and nothing stays."""
-    port, api = free_ports(2)
+    port, api = map(str, spare_ports(2))
     project = f"harness-readme-{port}"
     elsewhere = f"import toxiproxy.api; toxiproxy.api.APIConsumer.port = {api}; "
     places = {"8079": port, "8474": api, ".venv": sys.prefix, "import toxiproxy; ": elsewhere}

@@ -21,6 +21,7 @@ from harness.environment.local import PROXY_COMMAND
 from harness.environment.reaper import carriers
 from tests.backends import in_containers
 from tests.integration.foreign import KINDS, Foreign, foreign_server
+from tests.integration.ports import spare_ports
 from tests.integration.proxy_process import BOUND_S, listening_line
 from tests.integration.refdaemon_process import started
 from tests.integration.up_process import Up
@@ -204,10 +205,7 @@ def test_a_port_that_is_taken(up: Callable[..., Up], option: str, tmp_path: Path
 
 def test_ports_of_ones_own(up: Callable[..., Up]) -> None:
     """Addresses that stay the same from one time to the next."""
-    with socket.socket() as one, socket.socket() as other:
-        for each in (one, other):
-            each.bind(("127.0.0.1", 0))
-        ports = [each.getsockname()[1] for each in (one, other)]
+    ports = spare_ports(2)
 
     here = up("--port", str(ports[0]), "--api-port", str(ports[1])).ready()
 

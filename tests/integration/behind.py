@@ -16,7 +16,7 @@ from harness.environment.base import Environment
 
 __all__ = ["PATIENCE_S", "asking", "connected", "provider"]
 
-PATIENCE_S = 0.5
+PATIENCE_S = 2.0
 """How long the daemon waits for its provider, in seconds, where a test does not say it."""
 
 _PROVIDER = """

@@ -35,7 +35,7 @@ from tests.integration.proxy_process import eventually
 from tests.integration.stacks import Place, remains
 
 LATE_MS = 400
-# A daemon for which what is late is not too late.
+# A daemon, or a client of one that waits, for which what is late is not too late.
 PATIENT_S = 10.0
 # A network takes the engine a while.
 GONE_WITHIN_S = 5.0
@@ -145,7 +145,7 @@ async def test_a_black_hole_on_that_hop_is_a_time_out_of_the_daemon(here: Place)
     """
     The provider did what it was asked; its answer is swallowed, and the daemon gives up.
     """
-    async with here.client() as client:
+    async with here.client(call_timeout_s=PATIENT_S) as client:
         async with here.inject(Timeout(), hop="provider"):
             swallowed = await client.call("swallowed")
         back = await client.call("back")
@@ -163,7 +163,7 @@ async def test_a_provider_that_is_gone_is_back_at_its_address(here: Place, fault
     """
     behind = here.stack.behind
     assert behind is not None
-    async with here.client() as client:
+    async with here.client(call_timeout_s=PATIENT_S) as client:
         await client.call("first")
         async with here.inject(fault, hop="provider"):
             assert not behind.site.program.alive
@@ -194,7 +194,7 @@ async def test_a_paused_provider_answers_nobody_and_goes_on(here: Place):
     """
     The daemon answers for itself meanwhile.
     """
-    async with here.client() as client:
+    async with here.client(call_timeout_s=PATIENT_S) as client:
         async with here.inject(Pause(), hop="provider"):
             assert "timed out" in (await client.call("frozen")).text
             assert (await client.call("ping")).text == "ping"

@@ -205,15 +205,18 @@ class Api:
         wanted = fields.get("enabled", proxy.enabled)
         if (listen, upstream) != (proxy.listen, proxy.upstream):
             proxy.move(listen, upstream)
+            await proxy.until_closed()
         if wanted:
             await _start(proxy)
         else:
             proxy.stop()
+            await proxy.until_closed()
         return json_answer(200, proxy_json(proxy))
 
     async def _delete(self, request: Request, name: str) -> Answer:
-        self._find(name).close()
-        del self._proxies[name]
+        proxy = self._proxies.pop(self._find(name).name)
+        proxy.close()
+        await proxy.until_closed()
         return Answer(204, content_type=None)
 
     async def _list_toxics(self, request: Request, name: str) -> Answer:

@@ -8,6 +8,7 @@ each connection gets the pipes its own draws allow.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +21,9 @@ from harness.proxy.ports import Reservation, resolved
 from harness.proxy.relay import Relay
 
 __all__ = ["NamedToxic", "Own", "Proxy"]
+
+# A bound on what takes a turn of the loop.
+_CLOSING_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ class Proxy:
         self._seed = seed if own.seed is None else own.seed
         self._accepted = 0
         self._relays: set[Relay] = set()
+        self._without_relays = asyncio.Event()
+        self._without_relays.set()
         self._reservation: Reservation | None = None
         self._server: asyncio.Server | None = None
 
@@ -124,6 +130,17 @@ class Proxy:
         """Stop, and give the port back."""
         self.stop("proxy removed")
         self._release()
+
+    async def until_closed(self) -> None:
+        """
+        Return when the sockets of what was stopped are closed, which is the loop's next turn.
+
+        Whoever is told before that, and sends at once, would be reset: the kernel does that to
+        what is closed with bytes unread.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSING_S):
+                await self._without_relays.wait()
 
     def move(self, listen: Address, upstream: Address) -> None:
         """Stop, and listen or connect elsewhere from the next start on. Toxics stay."""
@@ -211,6 +228,7 @@ class Proxy:
         relay.number = self._accepted
         relay.taps = self.own.tap
         self._relays.add(relay)
+        self._without_relays.clear()
         for entry in self.toxics:
             self._apply(relay, entry)
         return self.upstream
@@ -250,3 +268,5 @@ class Proxy:
     def ended(self, relay: Relay) -> None:
         """A connection is no more."""
         self._relays.discard(relay)
+        if not self._relays:
+            self._without_relays.set()

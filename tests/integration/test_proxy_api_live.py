@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import pytest
 from harness.clock import now
 from harness.errors import ProxyError
 from harness.faults.latency import Latency
+from harness.proxy.api import Api
 from harness.proxy.control import Control
 from tests.integration.proxy_process import ProxyServer, eventually
 from tests.integration.wire import MS, End, Upstream
@@ -45,6 +47,33 @@ async def test_disabling_closes_live_connections(pair: tuple[Control, End, End])
     await control.update("edge", enabled=False)
 
     assert (await client.ending(), await daemon.ending()) == ("fin", "fin")
+
+
+@pytest.mark.parametrize(
+    ("method", "body"),
+    [
+        ("POST", b'{"enabled": false}'),
+        ("POST", b'{"upstream": "127.0.0.1:9"}'),
+        ("DELETE", b""),
+    ],
+    ids=["disabled", "moved", "deleted"],
+)
+async def test_what_is_closed_is_closed_before_the_answer(
+    upstream: Upstream, method: str, body: bytes
+):
+    """Else a client that hears of it and sends at once is reset, for its bytes are not read."""
+    api = Api(seed=1)
+    made = {"name": "edge", "listen": "127.0.0.1:0", "upstream": upstream.address}
+    answer = await api.handle("POST", "/proxies", json.dumps(made).encode())
+    listen = json.loads(answer.body)["listen"]
+    clients = [(await echo(upstream, listen))[0] for _ in range(5)]
+
+    answer = await api.handle(method, "/proxies/edge", body)
+
+    assert answer.status in (200, 204)
+    api.close()
+    assert [event.kind for event in api.events.since(0)].count("closed") == len(clients)
+    assert [await client.ending() for client in clients] == ["fin"] * len(clients)
 
 
 async def test_disabling_refuses_new_connections(

@@ -79,10 +79,9 @@ class Api:
             rows = "; ".join(f"{label}: {text}" for label, text in invalid.details)
             return error(400, f"{invalid.headline}; {rows}" if rows else invalid.headline)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close every proxy."""
-        for proxy in self._proxies.values():
-            proxy.close()
+        await asyncio.gather(*(proxy.close() for proxy in self._proxies.values()))
 
     def _route(self, path: list[str]) -> dict[str, Handler] | None:
         if "" in path:
@@ -204,19 +203,17 @@ class Api:
             upstream = self._address(fields["upstream"], "upstream")
         wanted = fields.get("enabled", proxy.enabled)
         if (listen, upstream) != (proxy.listen, proxy.upstream):
-            proxy.move(listen, upstream)
-            await proxy.until_closed()
+            await proxy.move(listen, upstream)
         if wanted:
             await _start(proxy)
         else:
-            proxy.stop()
-            await proxy.until_closed()
+            await proxy.stop()
         return json_answer(200, proxy_json(proxy))
 
     async def _delete(self, request: Request, name: str) -> Answer:
-        proxy = self._proxies.pop(self._find(name).name)
-        proxy.close()
-        await proxy.until_closed()
+        proxy = self._find(name)
+        del self._proxies[name]
+        await proxy.close()
         return Answer(204, content_type=None)
 
     async def _list_toxics(self, request: Request, name: str) -> Answer:

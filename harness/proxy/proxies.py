@@ -116,8 +116,13 @@ class Proxy:
                 self._release()
         self._events.add("enabled", proxy=self.name, detail=f"{self.listen} to {self.upstream}")
 
-    def stop(self, why: str = "proxy disabled") -> None:
-        """Refuse new connections and close the live ones. The port is kept."""
+    async def stop(self, why: str = "proxy disabled") -> None:
+        """
+        Refuse new connections and close the live ones. The port is kept.
+
+        Returns when their sockets are closed, a turn of the loop later: whoever were told before
+        that, and sent at once, would be reset, as the kernel does where bytes are unread.
+        """
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -125,26 +130,18 @@ class Proxy:
         self.enabled = False
         for relay in list(self._relays):
             relay.close(why)
-
-    def close(self) -> None:
-        """Stop, and give the port back."""
-        self.stop("proxy removed")
-        self._release()
-
-    async def until_closed(self) -> None:
-        """
-        Return when the sockets of what was stopped are closed, which is the loop's next turn.
-
-        Whoever is told before that, and sends at once, would be reset: the kernel does that to
-        what is closed with bytes unread.
-        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSING_S):
                 await self._without_relays.wait()
 
-    def move(self, listen: Address, upstream: Address) -> None:
+    async def close(self) -> None:
+        """Stop, and give the port back."""
+        await self.stop("proxy removed")
+        self._release()
+
+    async def move(self, listen: Address, upstream: Address) -> None:
         """Stop, and listen or connect elsewhere from the next start on. Toxics stay."""
-        self.stop("proxy changed")
+        await self.stop("proxy changed")
         if listen != self.listen:
             self._release()
         self.listen, self.upstream = listen, upstream

@@ -66,7 +66,7 @@ async def serve(listen: Address, *, seed: int, allow_remote: bool = False) -> in
     announce(f"http://{address}")
     _log.info("proxy: API on %s, seed %d", address, seed)
     await stop.wait()
-    api.close()
+    await api.close()
     await listening.close()
     return EXIT_VALID
 

@@ -7,8 +7,8 @@ import socket
 
 __all__ = ["spare_ports"]
 
-# No system gives these away by itself, neither to a listener on port 0 nor to a connection, so
-# a port that is free now is free when the program comes to it.
+# Below where Linux and macOS begin to give ports away, to a listener on port 0 or to a connection:
+# what is free now is free when the program comes to it.
 _SPARE = range(20_000, 30_000)
 _TRIES = 100
 
@@ -20,15 +20,14 @@ def spare_ports(count: int) -> list[int]:
     Raises:
         OSError: If the machine has next to none.
     """
-    found: set[int] = set()
-    for _ in range(_TRIES):
-        if len(found) == count:
-            return list(found)
-        # Not `random`, whose draws are the same in each process that runs these tests.
-        port = secrets.choice(_SPARE)
+    found: list[int] = []
+    # Not the usual draws: those are the same in each process that runs these tests.
+    for port in secrets.SystemRandom().sample(_SPARE, _TRIES):
         try:
             socket.create_server(("127.0.0.1", port)).close()
         except OSError:
             continue
-        found.add(port)
+        found.append(port)
+        if len(found) == count:
+            return found
     raise OSError(f"{_TRIES} tries found {len(found)} of {count} free ports in {_SPARE}")
